@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tenure_tests::servers::names::{self, Names};
+use tenure_tests::servers::network::{Cables, Lossy, Narrow};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
 use tenure_tests::servers::{Silent, await_waiters, opened, receive_soon, said, soon};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
@@ -325,6 +326,76 @@ fn a_pool_that_lends_a_session_for_each_statement_is_refused() {
     let pool = Pool::start(&postgres, "statement");
     let refused = opened(&pool.target("a")).must_fail("acquire l g never", "unsupported");
     assert!(said(&refused).contains("proxy"), "{refused}");
+}
+
+#[test]
+fn a_pool_that_has_room_for_one_session_is_refused() {
+    if !there() || !needs("pgbouncer", has("pgbouncer")) {
+        return;
+    }
+    let postgres = Postgres::start();
+    let pool = Pool::start(&postgres, "transaction");
+    let narrow = Narrow::before(pool.address(), 6432);
+    let target = format!("postgres://postgres@{}:6432/postgres?lock=a&ttl=10s", narrow.address());
+    // Which of the two sessions of the comparison is refused is a matter of chance.
+    for _ in 0..4 {
+        let refused = opened(&target).must_fail("acquire l g never", "unreachable");
+        assert!(said(&refused).contains("a proxy is between"), "{refused}");
+    }
+    assert_eq!(postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+}
+
+#[test]
+fn new_locks_do_not_wait_for_a_connection_that_was_cut() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let cables = Cables::to(postgres.address(), 5432);
+    let target = |name: &str| format!("postgres://postgres@{}/postgres?lock={name}&ttl={DAY}", cables.address());
+    let mut holder = opened(&target("a"));
+    for name in ["b", "c"] {
+        holder.must(&format!("open {name} {}", target(name)));
+    }
+    holder.must("acquire l g never");
+    cables.cut();
+    holder.send("acquire b h 50000");
+    let granted = receive_soon(&mut holder, "a new lock");
+    assert_eq!(granted["ok"], true, "{granted}");
+    holder.must("acquire c i never");
+    // What the lost session has stays its own.
+    holder.must("check g");
+    opened(&target_of(&postgres, "postgres", DAY)).must_fail("acquire l g never", "busy");
+    holder.must("release h");
+    holder.must("release i");
+}
+
+#[test]
+fn a_crash_is_reported_after_a_grant_that_was_not_answered() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", "10s");
+    let mut crashed = opened(&target);
+    crashed.must("acquire l g never");
+    let pid = crashed.pid();
+    crashed.kill();
+    until("the end of its session", || {
+        postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+    });
+    // The first grant finds the row of the crashed holder. The second replaces it, and its answer is lost.
+    let lossy = Lossy::after(1, postgres.address(), 5432, "INSERT INTO tenure.locks");
+    let mut next = opened(&target.replace(postgres.address(), lossy.address()));
+    until("the lost answer", || {
+        let refused = next.ask("acquire l g 1500");
+        assert_eq!(refused["ok"], false, "{refused}");
+        lossy.has_lost()
+    });
+    let granted = next.must("acquire l g 50000");
+    assert_eq!(granted["crashed"]["pid"], pid, "{granted}");
+    next.must("release g");
+    assert_eq!(next.must("acquire l g 50000")["crashed"], Value::Null);
 }
 
 #[test]

@@ -289,23 +289,29 @@ fn rows_that_are_locked_delay_no_other_lock() {
     if !there() {
         return;
     }
-    const BLOCKED: usize = 6;
+    const BLOCKED: usize = 80;
     let postgres = Postgres::start();
-    let mut holder = holder_of_many(&postgres, BLOCKED + 2, 15);
+    let mut holder = holder_of_many(&postgres, BLOCKED + 2, 30);
     let mut session = postgres.session();
-    let rows = "BEGIN; SELECT count(*) FROM (SELECT FROM tenure.locks WHERE name < 'many/6' FOR UPDATE) r;";
+    let rows = format!(
+        "BEGIN; SELECT count(*) FROM (SELECT FROM tenure.locks WHERE name NOT IN ('many/{BLOCKED}', 'many/{}', 'one') FOR UPDATE) r;",
+        BLOCKED + 1
+    );
     (0..BLOCKED).for_each(|at| drop(holder.must(&format!("release g{at}"))));
-    assert_eq!(session.ask(rows), BLOCKED.to_string());
+    assert_eq!(session.ask(&rows), BLOCKED.to_string());
     (0..BLOCKED).for_each(|at| drop(holder.must(&format!("begin l{at} g{at} forever"))));
     let blocked =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenure' AND wait_event_type = 'Lock'";
     until("a blocked grant", || postgres.ask(blocked) != "0");
     // A release fails if its row is not written within five seconds, the limit of a call. Each blocked grant lasts as long.
-    holder.must("release g7");
-    holder.must("acquire l7 g7 60000");
+    let (kept, again) = (BLOCKED, BLOCKED + 1);
+    for _ in 0..5 {
+        holder.must(&format!("release g{again}"));
+        holder.must(&format!("acquire l{again} g{again} 60000"));
+    }
     await_renewal(&mut holder);
-    holder.must("check g6");
-    holder.must("check g7");
+    holder.must(&format!("check g{kept}"));
+    holder.must(&format!("check g{again}"));
     session.send("COMMIT;");
     for _ in 0..BLOCKED {
         let granted = receive_soon(&mut holder, "the grant");
@@ -313,6 +319,39 @@ fn rows_that_are_locked_delay_no_other_lock() {
     }
     (0..BLOCKED + 2).for_each(|at| drop(holder.must(&format!("release g{at}"))));
     session.end();
+}
+
+#[test]
+fn many_releases_at_once_are_few_commits() {
+    if !there() {
+        return;
+    }
+    const LOCKS: usize = 1000;
+    let postgres = Postgres::start();
+    let guards: Vec<tenure::Guard> = (0..LOCKS)
+        .map(|at| tenure::Lock::open(postgres.target(&format!("many/{at}"), 30)).unwrap().acquire().unwrap())
+        .collect();
+    let commits = "SELECT count(DISTINCT xmin::text) FROM tenure.locks";
+    assert_eq!(postgres.ask(commits), LOCKS.to_string());
+    // The first release is under way while the others begin.
+    let writer: u32 = postgres
+        .ask(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure' \
+             AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')",
+        )
+        .parse()
+        .unwrap();
+    signal(writer, libc::SIGSTOP);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let releases: Vec<_> = guards.into_iter().map(tenure::Guard::release_async).collect();
+    signal(writer, libc::SIGCONT);
+    for release in releases {
+        runtime.block_on(release).unwrap();
+    }
+    let commits: usize = postgres.ask(commits).parse().unwrap();
+    assert!(commits < LOCKS / 10, "{commits} commits");
+    assert_eq!(postgres.ask("SELECT count(*) FROM tenure.locks WHERE state <> 'released'"), "0");
+    assert_eq!(postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A network namespace whose only cable can be cut, and a proxy that drops an answer.
+//! A network namespace whose only cable can be cut, and proxies that disturb what they pass on.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -90,29 +90,40 @@ impl Drop for Room {
     }
 }
 
-/// A proxy to a server that drops one answer: the first to a request that contains these words. The server has executed
-/// the request.
+/// A proxy to a server that drops one answer: that to a request that contains these words. The server has executed the
+/// request. Nothing more is answered on that connection.
 pub struct Lossy {
     address: String,
     lost: Arc<AtomicBool>,
 }
 
 impl Lossy {
+    /// Drops the answer to the first such request.
     pub fn before(server: &str, port: u16, words: &str) -> Lossy {
+        Lossy::after(0, server, port, words)
+    }
+
+    /// Drops the answer to the next such request after `passed` of them.
+    pub fn after(passed: u32, server: &str, port: u16, words: &str) -> Lossy {
         let address = super::address();
         let listener = TcpListener::bind((&*address, port)).unwrap();
         let (server, words, lost) = (server.to_owned(), words.as_bytes().to_vec(), Arc::new(AtomicBool::new(false)));
-        let done = Arc::clone(&lost);
+        let (done, passed) = (Arc::clone(&lost), Arc::new(AtomicU32::new(passed)));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
                 let silent = Arc::new(AtomicBool::new(false));
                 let (words, done, mute) = (words.clone(), Arc::clone(&done), Arc::clone(&silent));
+                let passed = Arc::clone(&passed);
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || {
                     carry(from, to, |bytes| {
                         let found = bytes.windows(words.len()).any(|window| window == words);
-                        if found && !done.swap(true, Ordering::SeqCst) {
+                        let passes = |left: u32| left.checked_sub(1);
+                        if found
+                            && passed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, passes).is_err()
+                            && !done.swap(true, Ordering::SeqCst)
+                        {
                             mute.store(true, Ordering::SeqCst);
                         }
                         true
@@ -180,6 +191,82 @@ impl Late {
     /// Passes the request on.
     pub fn let_through(&self) {
         self.go.send(()).unwrap();
+    }
+}
+
+/// A proxy to a server whose connections can be cut: they stay open, and nothing passes on them any more.
+pub struct Cables {
+    address: String,
+    /// The number of cuts so far.
+    cuts: Arc<AtomicU32>,
+}
+
+impl Cables {
+    pub fn to(server: &str, port: u16) -> Cables {
+        let address = super::address();
+        let listener = TcpListener::bind((&*address, port)).unwrap();
+        let (server, cuts) = (server.to_owned(), Arc::new(AtomicU32::new(0)));
+        let cut = Arc::clone(&cuts);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
+                let (from, to, laid) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap(), cut.load(Ordering::SeqCst));
+                for (from, to) in [(from, to), (server, client)] {
+                    let cut = Arc::clone(&cut);
+                    std::thread::spawn(move || carry(from, to, |_| cut.load(Ordering::SeqCst) == laid));
+                }
+            }
+        });
+        Cables { address, cuts }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Cuts the present connections. Later ones pass.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A proxy that has room for one connection, and refuses others as pgbouncer does: by PostgreSQL's code, and without the
+/// place in the source code that PostgreSQL itself names.
+pub struct Narrow {
+    address: String,
+}
+
+impl Narrow {
+    pub fn before(server: &str, port: u16) -> Narrow {
+        let address = super::address();
+        let listener = TcpListener::bind((&*address, port)).unwrap();
+        let (server, used) = (server.to_owned(), Arc::new(AtomicBool::new(false)));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (mut client, used) = (client.unwrap(), Arc::clone(&used));
+                if used.swap(true, Ordering::SeqCst) {
+                    let mut start = [0; 4096];
+                    let _ = client.read(&mut start);
+                    let fields = b"SFATAL\0VFATAL\0C53300\0Mno more connections allowed (max_client_conn)\0\0";
+                    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+                    let _ = client.write_all(&[b"E", &length[..], fields].concat());
+                    continue;
+                }
+                let server = TcpStream::connect((&*server, port)).unwrap();
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    carry(from, to, |_| true);
+                    used.store(false, Ordering::SeqCst);
+                });
+                std::thread::spawn(move || carry(server, client, |_| true));
+            }
+        });
+        Narrow { address }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 

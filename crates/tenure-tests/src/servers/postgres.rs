@@ -332,6 +332,10 @@ impl Pool {
         Session::start(&mut psql_at(&self.address, 6432))
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn target(&self, name: &str) -> String {
         format!("postgres://postgres@{}:6432/postgres?lock={name}&ttl=15s", self.address)
     }

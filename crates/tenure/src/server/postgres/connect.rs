@@ -87,6 +87,20 @@ impl Failure {
         }
     }
 
+    /// Returns the failure of a statement that waited for as long as it may for another program.
+    pub(super) fn blocked() -> Failure {
+        let detail = "another program keeps the row of the lock locked, or the table tenure.locks";
+        let failure = Failure::new(ErrorKind::Unreachable, detail).with_hint(
+            "`SELECT pg_blocking_pids(pid), query FROM pg_stat_activity WHERE wait_event_type = 'Lock'` names its backend",
+        );
+        Failure { code: Some(LOCK_TIMED_OUT.to_owned()), ..failure }
+    }
+
+    /// Returns whether another program has locked a row or a table. Nothing was written.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.has_code(LOCK_TIMED_OUT)
+    }
+
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
     }
@@ -99,6 +113,11 @@ impl Failure {
     /// Returns whether the server accepts no further connection.
     pub(super) fn is_connection_limit(&self) -> bool {
         self.has_code(TOO_MANY_CONNECTIONS)
+    }
+
+    /// Returns whether a proxy has refused the connection, and not the server.
+    pub(super) fn is_proxys_limit(&self) -> bool {
+        self.is_connection_limit() && self.by_proxy
     }
 
     /// Returns whether the session has ended.
@@ -114,11 +133,6 @@ impl Failure {
 
 /// The first version that ends an idle session by itself (`idle_session_timeout`).
 const OLDEST: u32 = 140_000;
-
-    /// Returns whether a proxy has refused the connection, and not the server.
-    pub(super) fn is_proxys_limit(&self) -> bool {
-        self.is_connection_limit() && self.by_proxy
-    }
 
 /// The maximum time to tell the server that a session ends.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -162,27 +176,6 @@ pub(super) struct Connection {
     started: String,
     /// What the server reports on its own: the payloads of notifications.
     news: Mutex<Option<UnboundedReceiver<String>>>,
-}
-
-/// Reports that the connection has ended, and why.
-#[derive(Default)]
-pub(super) struct Over {
-    why: Mutex<Option<String>>,
-    told: Notify,
-}
-
-impl Over {
-    fn tell(&self, why: String) {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.told.notify_waiters();
-    }
-
-    pub(super) fn why(&self) -> Option<String> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Waits until the connection ends.
-    pub(super) async fn wait(&self) -> String {
     unanswered: Mutex<Unanswered>,
 }
 
@@ -218,6 +211,27 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.0.unanswered().awaited -= 1;
     }
+}
+
+/// Reports that the connection has ended, and why.
+#[derive(Default)]
+pub(super) struct Over {
+    why: Mutex<Option<String>>,
+    told: Notify,
+}
+
+impl Over {
+    fn tell(&self, why: String) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.told.notify_waiters();
+    }
+
+    pub(super) fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the connection ends.
+    pub(super) async fn wait(&self) -> String {
         loop {
             let told = self.told.notified();
             if let Some(why) = self.why() {
@@ -579,6 +593,7 @@ impl TryAll<'_> {
                 backend: who.backend,
                 started: who.started,
                 news: Mutex::new(Some(news)),
+                unanswered: Mutex::default(),
             }));
         };
         self.failures.push(format!("{name}: {why}"));
@@ -611,10 +626,19 @@ impl Connection {
             return Ok(());
         }
         let detail = "the session that writes the row is at another server than the one that has the lock";
-                unanswered: Mutex::default(),
         Err(Failure::new(ErrorKind::Unreachable, detail).with_hint(
             "of the target's servers only one may accept writes: look at `SELECT pg_is_in_recovery()` in each",
         ))
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the server has answered nothing in this session for so long that new statements go to another: the
+    /// network may have dropped the connection, which a long lease would notice late.
+    pub(super) fn is_silent(&self) -> bool {
+        self.unanswered().since.is_some_and(|since| since.elapsed() >= CALL)
     }
 
     /// Runs `work` to its end, which the connection's end is too.
@@ -622,7 +646,9 @@ impl Connection {
     where
         W: Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     {
+        let asked = Asked::begin(self);
         let done = work(self.client()?).await;
+        asked.answered();
         done.map_err(|error| match self.over.why() {
             Some(why) => Failure::lost(&why),
             None => failure(&error, self.tls.is_some()),
@@ -649,24 +675,12 @@ impl Connection {
 
     /// Checks that it is the same session of the server as before. The query also renews the lease.
     pub(super) async fn check_backend(&self, limit: Duration) -> Answer<()> {
-    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns whether the server has answered nothing in this session for so long that new statements go to another: the
-    /// network may have dropped the connection, which a long lease would notice late.
-    pub(super) fn is_silent(&self) -> bool {
-        self.unanswered().since.is_some_and(|since| since.elapsed() >= CALL)
-    }
-
         let rows = self.rows(limit, sql::RENEW, &[]).await?;
         match rows.first().map(|row| row.get::<_, i32>(0)) {
             Some(backend) if backend == self.backend => Ok(()),
             _ => Err(proxy("transaction pooling")),
         }
-        let asked = Asked::begin(self);
     }
-        asked.answered();
 
     /// Ends another session, and waits for its end. `false` if there was none.
     pub(super) async fn end(&self, backend: i32, limit: Duration) -> Answer<bool> {

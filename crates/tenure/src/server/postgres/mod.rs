@@ -32,6 +32,7 @@ mod session;
 mod sql;
 mod status;
 mod users;
+mod writes;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -39,6 +39,8 @@ struct Place<'a> {
     sent: String,
     /// The row of the last holder, where it did not release.
     last: Option<Last>,
+    /// Another program had locked the row.
+    was_blocked: bool,
 }
 
 /// The last holder, which did not release.
@@ -102,12 +104,10 @@ pub(super) async fn serve(postgres: Arc<Postgres>, acquire: Acquire, pending: Ar
 async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAcquire, taken: Taken) -> Result<()> {
     let Taken { granted, mut claim, fence, sent } = taken;
     let session = Arc::clone(&claim.session);
-    let is_after_crash = granted.last.is_some();
+    let crashed = granted.last.clone();
     let lost = || {
-        if !is_after_crash {
-            // The row of this grant has no holder.
-            postgres.pool.be_unsure(&postgres.url.name, &sent);
-        }
+        // The row of this grant has no holder.
+        postgres.pool.be_unsure(&postgres.url.name, &sent, crashed.as_ref());
         session.loss().at(&postgres.url.target)
     };
     let key = claim.key().ok_or_else(lost)?;
@@ -144,6 +144,7 @@ async fn wait(
             record: new_record(&acquire.options),
             sent: String::new(),
             last: None,
+            was_blocked: false,
         };
         match postgres.pool.keeper(place.limit()).await {
             Ok(_) => patience.answered(),
@@ -377,12 +378,11 @@ impl Place<'_> {
         }
     }
 
-    /// Records that the row of the last grant has no holder: the next acquire of this process neither waits for its lease
-    /// nor reports a crash. But a row that has replaced that of a crashed holder stays the sign of that crash.
+    /// Records that the row of the last grant has no holder: the next acquire of this process does not wait for its lease,
+    /// and reports the crash that this one would have reported.
     fn disown(&self) {
-        if self.last.as_ref().is_none_or(|last| last.record.is_none()) {
-            self.postgres.pool.be_unsure(&self.name, &self.sent);
-        }
+        let crashed = self.last.as_ref().and_then(|last| last.record.as_ref());
+        self.postgres.pool.be_unsure(&self.name, &self.sent, crashed);
     }
 
     /// Tries once to write the row. `None` where the last holder did not release: then its row was read.
@@ -400,26 +400,27 @@ impl Place<'_> {
             native.acquired_at = Some(SystemTime::now());
         }
         let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
-        let granted = rows::grant(pool, &self.name, &record, holder, expected, self.limit()).await;
+        let crashed = self.last.as_ref().and_then(|last| last.record.as_ref());
+        let grant = rows::Grant { name: &self.name, record: &record, holder, expected, crashed };
+        let limit = self.limit();
+        let granted = rows::grant(pool, &grant, &mut self.was_blocked, limit).await;
         self.sent = record;
         let fence = match granted {
             Ok(fence) => fence,
             // It is read, and waited for.
-            Err(failure) if expected.is_none() && failure.has_code(LOCK_TIMED_OUT) => None,
+            Err(failure) if expected.is_none() && failure.is_blocked() => None,
             Err(failure) => return Err(failure),
         };
         let Some(fence) = fence else {
-            let found = rows::last(pool, &self.name, self.limit()).await?;
-            if let Some(found) = found {
-                if expected == Some(found.fence) {
-                    return Err(rows::behind(pool, &self.name, self.limit()).await);
-                }
-                let record = match (found.is_own, self.last.take()) {
-                    (true, Some(last)) => last.record,
-                    _ => found.unreleased,
-                };
-                self.last = Some(Last { record, fence: found.fence, until: found.until });
+            let Some(found) = rows::last(pool, &self.name, self.limit()).await? else {
+                // Another program's transaction has inserted it.
+                within(PAUSE, self.wakes.notified()).await;
+                return Ok(None);
+            };
+            if expected == Some(found.fence) {
+                return Err(rows::behind(pool, &self.name, self.limit()).await);
             }
+            self.last = Some(Last { record: found.unreleased, fence: found.fence, until: found.until });
             return Ok(None);
         };
         if let Some(native) = &mut self.record.native {

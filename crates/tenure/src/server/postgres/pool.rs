@@ -5,6 +5,7 @@
 //! each name for which no session waits, the first.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,9 @@ use super::connect::{Address, Answer, CANCELLED, Connection, Failure, Value};
 use super::session::{Claim, Coming, Kind, PAUSE, Permit, Session};
 use super::sql;
 use super::users::Users;
+use super::writes::Writes;
 use crate::model::error::{ErrorKind, Result};
+use crate::record::Record;
 use crate::server::io_thread::within;
 use crate::server::lease::call_limit;
 use crate::server::tls;
@@ -27,17 +30,19 @@ use crate::sys::ForkLocal;
 const MOST_UNSURE: usize = 64;
 /// The number of statements for rows under way at once.
 const MOST_STATEMENTS: usize = 64;
+/// How long all statements that wait for other programs wait in turn, until it is the first one's again.
+const ROUND: Duration = Duration::from_secs(1);
 /// The maximum time until a server has ended a session that was closed.
 const ROOM_LIMIT: Duration = Duration::from_secs(1);
+/// The most sessions that did not answer and are kept for the locks that they have.
+const MOST_RETIRED: usize = 4;
+/// The maximum pause before the third writer that hangs. It doubles for each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// How often the pause between two writers doubles.
 const MOST_DOUBLED: u32 = 10;
 /// The shortest time between two attempts for the waiters for which no session waits.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// How much longer than an attempt the time until the next one is, up to [`LONGEST`].
-/// The most sessions that did not answer and are kept for the locks that they have.
-const MOST_RETIRED: usize = 4;
-/// The maximum pause before the third writer that hangs. It doubles for each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const SHARE: u32 = 20;
 /// The longest time between two attempts. One slow attempt says little about the next.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -50,19 +55,36 @@ pub(super) struct Pool {
     /// Locked for each of its statements.
     patient: tokio::sync::Mutex<Weak<Session>>,
     hanging: Mutex<Hanging>,
+    /// The keepers that did not answer, and whose locks this process still has.
+    retired: Mutex<Vec<Weak<Session>>>,
     /// The keeper, for a server that accepts no second connection.
     last_keeper: Mutex<Weak<Session>>,
     statements: Semaphore,
     /// No proxy shares the sessions of this server.
     is_direct: Mutex<bool>,
-    /// The keepers that did not answer, and whose locks this process still has.
-    retired: Mutex<Vec<Weak<Session>>>,
-    /// The names and records of grants whose answer was too late.
-    unsure: Mutex<Vec<(String, String)>>,
+    /// The grants whose answer was too late.
+    unsure: Mutex<Vec<Unsure>>,
     pub(super) users: Arc<Users>,
+    pub(super) writes: Writes,
+    /// The number of statements that wait for other programs.
+    blocked: AtomicU32,
     places: Mutex<Places>,
     /// Wakes the task that tries for waiters.
     try_now: Notify,
+}
+
+/// A grant whose answer was lost. The server may still commit it, and it has no holder.
+struct Unsure {
+    name: String,
+    record: String,
+    /// The record of the holder that had crashed before it, whose row it replaces.
+    crashed: Option<Record>,
+}
+
+impl Unsure {
+    fn is(&self, name: &str, record: &str) -> bool {
+        (&*self.name, &*self.record) == (name, record)
+    }
 }
 
 /// The writers that hang, one after the other: a commit that waits for a synchronous standby has no time limit at the server,
@@ -231,11 +253,14 @@ impl Pool {
             writer: tokio::sync::Mutex::default(),
             patient: tokio::sync::Mutex::default(),
             hanging: Mutex::default(),
+            retired: Mutex::default(),
             last_keeper: Mutex::default(),
             statements: Semaphore::new(MOST_STATEMENTS),
             is_direct: Mutex::new(false),
             unsure: Mutex::default(),
             users: Users::new(),
+            writes: Writes::default(),
+            blocked: AtomicU32::new(0),
             places: Mutex::default(),
             try_now: Notify::new(),
         });
@@ -253,7 +278,6 @@ impl Pool {
 
     fn hanging(&self) -> MutexGuard<'_, Hanging> {
         self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
-            retired: Mutex::default(),
     }
 
     /// Records that the session that writes rows was not renewed in time, or was silent for as long as a call may take.
@@ -280,7 +304,7 @@ impl Pool {
     fn heard(&self, sql: &str, answer: &Answer<Vec<Row>>) {
         let mut hanging = self.hanging();
         match answer {
-            Ok(rows) if matches!(sql, sql::GRANT | sql::SHOW) && !rows.is_empty() => *hanging = Hanging::default(),
+            Ok(rows) if matches!(sql, sql::GRANT | sql::SHOW_ALL) && !rows.is_empty() => *hanging = Hanging::default(),
             Err(failure) if failure.is_unanswered() && !failure.is_lost() && !failure.has_code(CANCELLED) => {
                 hanging.is_silent = true;
             }
@@ -288,25 +312,28 @@ impl Pool {
         }
     }
 
-    /// Records a grant whose answer was lost. The server may still commit it, and it has no holder.
-    pub(super) fn be_unsure(&self, name: &str, record: &str) {
-        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+    fn unsure(&self) -> MutexGuard<'_, Vec<Unsure>> {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a grant whose answer was lost, and the holder that had crashed before it.
+    pub(super) fn be_unsure(&self, name: &str, record: &str, crashed: Option<&Record>) {
+        let mut unsure = self.unsure();
         if unsure.len() >= MOST_UNSURE {
             unsure.remove(0);
         }
-        unsure.push((name.to_owned(), record.to_owned()));
+        unsure.push(Unsure { name: name.to_owned(), record: record.to_owned(), crashed: crashed.cloned() });
     }
 
     /// Records that this record was granted after all.
     pub(super) fn be_sure(&self, name: &str, record: &str) {
-        let is_other = |unsure: &(String, String)| (&*unsure.0, &*unsure.1) != (name, record);
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).retain(is_other);
+        self.unsure().retain(|unsure| !unsure.is(name, record));
     }
 
-    /// Returns whether it is the record of a grant that has no holder.
-    pub(super) fn is_unsure(&self, name: &str, record: &str) -> bool {
-        let is_it = |unsure: &(String, String)| (&*unsure.0, &*unsure.1) == (name, record);
-        self.unsure.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is_it)
+    /// Returns the holder that had crashed before a grant that has no holder: the outer value is `None` where the record is
+    /// of another grant.
+    pub(super) fn crashed_before_unsure(&self, name: &str, record: &str) -> Option<Option<Record>> {
+        self.unsure().iter().find(|unsure| unsure.is(name, record)).map(|unsure| unsure.crashed.clone())
     }
 
     fn begin(self: &Arc<Self>, kind: Kind, limit: Duration) -> Coming<'static, Arc<Session>> {
@@ -344,8 +371,7 @@ impl Pool {
             if !session.connection.is_silent() {
                 return Ok(session);
             }
-            session.close("the server did not answer in time");
-            self.writer_ran_out();
+            self.retire(&session)?;
         }
         let direct = || self.is_direct.lock().unwrap_or_else(PoisonError::into_inner);
         let session = if *direct() {
@@ -368,6 +394,12 @@ impl Pool {
                     *writer = Arc::downgrade(&other.keep());
                     *direct() = true;
                     ours.keep()
+                }
+                (Ok(_), Err(failure)) | (Err(failure), Ok(_)) if failure.is_proxys_limit() => {
+                    return Err(failure.with_hint(
+                        "a proxy is between us and the server, and has no room for the second session by which we see \
+                         whether it lends a server's session to several clients",
+                    ));
                 }
                 // Every renewal compares the backend as well.
                 (Ok(ours), Err(failure)) if failure.is_connection_limit() => ours.keep(),
@@ -394,13 +426,8 @@ impl Pool {
             if !session.connection.is_silent() {
                 return Ok(session);
             }
-            self.retire(&session)?;
-                (Ok(_), Err(failure)) | (Err(failure), Ok(_)) if failure.is_proxys_limit() => {
-                    return Err(failure.with_hint(
-                        "a proxy is between us and the server, and has no room for the second session by which we see \
-                         whether it lends a server's session to several clients",
-                    ));
-                }
+            session.close("the server did not answer in time");
+            self.writer_ran_out();
         }
         if let Some(again_at) = self.hanging().again_at.filter(|again_at| Instant::now() < *again_at) {
             let seconds = again_at.saturating_duration_since(Instant::now()).as_secs() + 1;
@@ -478,11 +505,12 @@ impl Pool {
                 *sent = false;
                 let (_patient, session) = self.patient(left()).await?;
                 // Two sessions that create them at once disturb each other. The second time they are there.
-                if let Err(failure) = session.connection.batch(left(), sql::TABLES).await {
+                let tables = format!("SET lock_timeout = 0; {}", sql::TABLES);
+                if let Err(failure) = session.connection.batch(left(), &tables).await {
                     if failure.kind == ErrorKind::PermissionDenied {
                         return Err(failure);
                     }
-                    session.connection.batch(left(), sql::TABLES).await?;
+                    session.connection.batch(left(), &tables).await?;
                 }
                 *sent = true;
                 writer.connection.rows(left(), sql, values).await
@@ -491,7 +519,8 @@ impl Pool {
         }
     }
 
-    /// Runs a statement that other programs block, because they have locked the row or the table.
+    /// Runs a statement that other programs block, because they have locked the row or the table. Of several such statements
+    /// each waits for a moment, and then the next: one whose row is unlocked does not wait for the others'.
     pub(super) async fn rows_patiently(
         self: &Arc<Self>,
         sql: &str,
@@ -501,18 +530,31 @@ impl Pool {
     ) -> Answer<Vec<Row>> {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
-        let (_patient, session) = self.patient(limit).await?;
-        must_be_beside(&session, beside)?;
-        let answer = session.connection.rows(left(), sql, values).await;
-        session.touch();
-        if let Err(failure) = &answer
-            && failure.is_unanswered()
-            && !failure.has_code(CANCELLED)
-        {
-            // The statement may run on.
-            session.close(&failure.detail);
+        let blocked = Blocked::begin(&self.blocked);
+        loop {
+            let (_patient, session) = self.patient(left()).await?;
+            must_be_beside(&session, beside)?;
+            let moment = (ROUND / blocked.count()).min(left()).max(Duration::from_millis(1));
+            let briefly = format!("SET lock_timeout = '{}ms'", moment.as_millis());
+            let answer = session.connection.run(left(), |client| async move {
+                let (set, rows) = tokio::join!(client.batch_execute(&briefly), client.query_typed(sql, values));
+                set.and(rows)
+            });
+            let answer = answer.await;
+            session.touch();
+            match answer {
+                Err(failure) if failure.is_blocked() && !left().is_zero() => {}
+                Err(failure) if failure.is_blocked() => return Err(Failure::blocked()),
+                Err(failure) => {
+                    if failure.is_unanswered() && !failure.has_code(CANCELLED) {
+                        // The statement may run on.
+                        session.close(&failure.detail);
+                    }
+                    return Err(failure);
+                }
+                answer => return answer,
+            }
         }
-        answer
     }
 
     /// Returns the session for statements that may have to wait for other programs, one after the other.
@@ -521,7 +563,8 @@ impl Pool {
         limit: Duration,
     ) -> Answer<(tokio::sync::MutexGuard<'_, Weak<Session>>, Arc<Session>)> {
         let end = Instant::now() + limit;
-        let mut patient = within(limit, self.patient.lock()).await.ok_or_else(|| Failure::silent(limit))?;
+        // It is in use while another statement waits, and else for as long as a session takes to begin.
+        let mut patient = within(limit, self.patient.lock()).await.ok_or_else(Failure::blocked)?;
         if let Some(session) = patient.upgrade().filter(|session| session.is_open()) {
             session.touch();
             return Ok((patient, session));
@@ -620,6 +663,27 @@ impl Pool {
                 let _ = waiter.tell.send(Chance::Claim(claim));
             }
         }
+    }
+}
+
+/// A statement that waits for other programs.
+struct Blocked<'a>(&'a AtomicU32);
+
+impl<'a> Blocked<'a> {
+    fn begin(count: &'a AtomicU32) -> Blocked<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Blocked(count)
+    }
+
+    /// Returns the number of such statements.
+    fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed).max(1)
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::{Address, Answer, Connection, Failure, LOCK_TIMED_OUT, Value};
+use super::connect::{Address, Answer, Connection, Failure, Value};
 use super::pool::Pool;
 use super::session::{Beside, Coming, Kind, Session};
 use super::sql;
 use super::users::Users;
+use super::writes::{self, Write};
 use crate::model::error::ErrorKind;
 use crate::process::Identity;
 use crate::record::{self, Content, Record, RecordState};
@@ -23,22 +24,20 @@ pub(super) struct Found {
     pub(super) unreleased: Option<Record>,
     /// Until when its holder may still rely on its lease.
     pub(super) until: Option<BootTime>,
-    /// It is the row of a grant of this process that the server committed too late. It had no holder.
-    pub(super) is_own: bool,
 }
 
 /// Reads the row of the last holder: step 4 of the protocol. `None` where there is none.
 pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answer<Option<Found>> {
     let values: &[Value<'_>] = &[(&name, Type::TEXT)];
-    let mut rows = pool.rows(name, sql::LAST, values, limit).await?;
+    let mut rows = patiently(pool, name, [sql::LAST, sql::LAST], values, limit).await?;
     if rows.first().is_some_and(|row| row.get::<_, &str>(1) != state_word(RecordState::Released)) {
-        rows = patiently(pool, name, sql::LAST_AFTER_ALL, values, limit).await?;
+        rows = patiently(pool, name, [sql::LAST_AT_ONCE, sql::LAST_AFTER_ALL], values, limit).await?;
     }
     let Some(row) = rows.first() else { return Ok(None) };
     let fence: i64 = row.get(0);
-    let free = Found { fence, unreleased: None, until: None, is_own: false };
-    if pool.is_unsure(name, row.get(3)) {
-        return Ok(Some(Found { is_own: true, ..free }));
+    let free = Found { fence, unreleased: None, until: None };
+    if let Some(crashed) = pool.crashed_before_unsure(name, row.get(3)) {
+        return Ok(Some(Found { unreleased: crashed, ..free }));
     }
     let state: String = row.get(1);
     let last = of_text(row.get(4), fence, &state);
@@ -52,17 +51,28 @@ pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answe
     Ok(Some(Found { unreleased: Some(last), until, ..free }))
 }
 
-/// Writes the row of a grant to the session `holder`, at whose server it must be written: step 5 of the protocol. Returns
-/// its fence; `None` if the last holder did not release, and its fence is not `expected`, or if the fence would not grow.
-/// Without `expected` it does not wait for a row or a table that another program has locked.
+/// A grant that is to be written.
+pub(super) struct Grant<'a> {
+    pub(super) name: &'a str,
+    pub(super) record: &'a str,
+    /// The session that has the lock, at whose server the row must be written.
+    pub(super) holder: &'a Connection,
+    /// The fence of the last holder, where it did not release and its lease is over.
+    pub(super) expected: Option<i64>,
+    /// That holder.
+    pub(super) crashed: Option<&'a Record>,
+}
+
+/// Writes the row of a grant: step 5 of the protocol. Returns its fence; `None` if the last holder did not release, and its
+/// fence is not the expected one, or if the fence would not grow. Without an expected one it does not wait for a row or a
+/// table that another program has locked. Sets `was_blocked` where it was, and then does not try again whether it is.
 pub(super) async fn grant(
     pool: &Arc<Pool>,
-    name: &str,
-    record: &str,
-    holder: &Connection,
-    expected: Option<i64>,
+    grant: &Grant<'_>,
+    was_blocked: &mut bool,
     limit: Duration,
 ) -> Answer<Option<i64>> {
+    let Grant { name, record, holder, expected, crashed } = *grant;
     let lease = i64::try_from(pool.address.url.ttl.as_millis()).unwrap_or(i64::MAX);
     let values: &[Value<'_>] = &[
         (&name, Type::TEXT),
@@ -72,17 +82,23 @@ pub(super) async fn grant(
         (&expected, Type::INT8),
     ];
     let end = Instant::now() + limit;
-    let mut sent = false;
-    let mut rows = pool.rows_once(name, sql::GRANT, values, limit, &mut sent, Some(holder)).await;
+    let mut sent = true;
+    let mut rows = Err(Failure::blocked());
+    if !*was_blocked || expected.is_none() {
+        sent = false;
+        rows = pool.rows_once(name, sql::GRANT, values, limit, &mut sent, Some(holder)).await;
+        *was_blocked = is_blocked(&rows);
+    }
     if expected.is_some() && is_blocked(&rows) {
         let left = end.saturating_duration_since(Instant::now());
         rows = pool.rows_patiently(sql::GRANT, values, left, Some(holder)).await;
     }
     let rows = rows.inspect_err(|failure| {
         // A proxy's own errors, of a server that it has lost, have codes as well.
-        if sent && (failure.is_unanswered() || failure.kind == ErrorKind::Io) {
+        let is_doubtful = failure.is_unanswered() || failure.kind == ErrorKind::Io;
+        if sent && is_doubtful && !failure.is_blocked() {
             // The server may still commit it.
-            pool.be_unsure(name, record);
+            pool.be_unsure(name, record, crashed);
         }
     })?;
     let fence = rows.first().map(|row| row.get(0));
@@ -93,15 +109,22 @@ pub(super) async fn grant(
 }
 
 fn is_blocked(answer: &Answer<Vec<Row>>) -> bool {
-    answer.as_ref().is_err_and(|failure| failure.has_code(LOCK_TIMED_OUT))
+    answer.as_ref().is_err_and(Failure::is_blocked)
 }
 
-/// Runs a statement, also where another program has locked the row or the table.
-async fn patiently(pool: &Arc<Pool>, name: &str, sql: &str, values: &[Value<'_>], limit: Duration) -> Answer<Vec<Row>> {
+/// Runs the first statement, which waits for no other program; then the second, where another program has locked the row
+/// or the table.
+async fn patiently(
+    pool: &Arc<Pool>,
+    name: &str,
+    [at_once, after_all]: [&str; 2],
+    values: &[Value<'_>],
+    limit: Duration,
+) -> Answer<Vec<Row>> {
     let end = Instant::now() + limit;
-    let rows = pool.rows(name, sql, values, limit).await;
+    let rows = pool.rows(name, at_once, values, limit).await;
     match is_blocked(&rows) {
-        true => pool.rows_patiently(sql, values, end.saturating_duration_since(Instant::now()), None).await,
+        true => pool.rows_patiently(after_all, values, end.saturating_duration_since(Instant::now()), None).await,
         false => rows,
     }
 }
@@ -115,14 +138,10 @@ impl Beside for Arc<Pool> {
         &self.users
     }
 
-    fn show<'a>(&'a self, name: &'a str, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool> {
-        Box::pin(async move {
-            let state = record.native.as_ref().map_or(RecordState::Held, |native| native.state);
-            let (state, text) = (state_word(state), record.to_json());
-            let values: &[Value<'_>] =
-                &[(&name, Type::TEXT), (&fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
-            Ok(!patiently(self, name, sql::SHOW, values, limit).await?.is_empty())
-        })
+    fn show<'a>(&'a self, name: &'a Arc<str>, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool> {
+        let state = record.native.as_ref().map_or(RecordState::Held, |native| native.state);
+        let (name, state, record) = (Arc::clone(name), state_word(state), record.to_json());
+        Box::pin(writes::write(self, Write { name, fence, state, record, limit }))
     }
 
     fn is_breaking<'a>(&'a self, name: &'a str, fence: i64, limit: Duration) -> Coming<'a, bool> {

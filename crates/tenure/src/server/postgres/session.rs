@@ -33,7 +33,7 @@ use crate::server::tenure::ServerTenure;
 use crate::util::trace::event;
 
 /// The maximum number of locks in one statement. A renewal waits behind one statement at most.
-const MOST_AT_ONCE: usize = 256;
+const MOST_AT_ONCE: usize = 1024;
 /// The time between two attempts to reach a server that does not answer.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// The time until a record that could not be published is published again, or a release written again.
@@ -65,7 +65,7 @@ pub(super) trait Beside: Send + Sync {
     fn users(&self) -> &Arc<Users>;
 
     /// Replaces the record in the row of the holder with that fence. `false` if the row is another's.
-    fn show<'a>(&'a self, name: &'a str, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool>;
+    fn show<'a>(&'a self, name: &'a Arc<str>, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool>;
 
     /// Returns whether an operator has asked the holder with that fence to give the lock up.
     fn is_breaking<'a>(&'a self, name: &'a str, fence: i64, limit: Duration) -> Coming<'a, bool>;
@@ -211,8 +211,7 @@ impl Session {
     async fn connect(beside: Arc<dyn Beside>, kind: Kind, limit: Duration) -> Answer<Arc<Session>> {
         let ttl = beside.address().url.ttl;
         let sent = BootTime::now();
-        let lock_ms = if kind == Kind::Patient { 0 } else { sql::BRIEFLY_MS };
-        let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis(), lock_ms);
+        let first = sql::begin(ttl.as_millis(), call_limit(ttl).as_millis());
         let end = Instant::now() + limit;
         let connection = beside.address().connect(&first, Purpose::Lock, limit).await?;
         if kind == Kind::Keeper {
@@ -225,8 +224,8 @@ impl Session {
             kind,
             state: Mutex::new(State {
                 term: Lease { ttl, confirmed: sent },
-                is_retired: false,
                 closed: false,
+                is_retired: false,
                 waits: false,
                 lost: None,
                 last: 0,
@@ -259,6 +258,7 @@ impl Session {
     pub(super) fn is_open(&self) -> bool {
         !self.state().closed && !self.is_lost() && self.connection.over.why().is_none()
     }
+
     /// Leaves the session to the locks that it has. `false` if it has none: then it is closed.
     pub(super) fn retire(&self) -> bool {
         let mut state = self.state();
@@ -270,7 +270,6 @@ impl Session {
         }
         true
     }
-
 
     /// Returns whether the session has no lock but that of a name.
     pub(super) fn has_at_most(&self, name: &str) -> bool {
@@ -530,7 +529,7 @@ impl Session {
         let _ = self.unlock(claim).await;
     }
 
-    async fn publish(&self, key: u64, name: &str, fence: i64, tenure: &Arc<ServerTenure>) {
+    async fn publish(&self, key: u64, name: &Arc<str>, fence: i64, tenure: &Arc<ServerTenure>) {
         loop {
             {
                 let mut state = self.state();
@@ -634,8 +633,8 @@ impl Session {
 
     /// Closes the session if it has had nothing to do for a while. Returns whether it did.
     fn close_if_idle(&self) -> bool {
-        let mut state = self.state();
         // The writers serve all sessions, and the keeper all acquires.
+        let mut state = self.state();
         let idle = match self.kind {
             Kind::Waiter | Kind::Patient => true,
             Kind::Keeper | Kind::Writer => state.is_retired || self.beside.users().are_idle(IDLE),

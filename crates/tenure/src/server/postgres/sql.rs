@@ -21,18 +21,18 @@ pub(super) const FIRST: &str = "\
 SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; ";
 
 /// How long a statement waits for a row or a table before it is left to a session on which nothing else waits, in
-/// milliseconds.
-pub(super) const BRIEFLY_MS: u64 = 100;
+/// milliseconds. Other rows wait behind it as long.
+pub(super) const BRIEFLY_MS: u64 = 10;
 
 /// The next statements of a session, with its lease in milliseconds: how long it may be idle, how soon the server
 /// notices a client that has vanished, how long a statement may run, and how long it may wait for a row. Timeouts that would end the session sooner are
 /// reset, where the server has them (`transaction_timeout` is of version 17).
-pub(super) fn begin(lease_ms: u128, statement_ms: u128, lock_ms: u64) -> String {
+pub(super) fn begin(lease_ms: u128, statement_ms: u128) -> String {
     let third = (lease_ms / 3000).max(1);
     format!(
         "{FIRST}SET idle_session_timeout = '{lease_ms}ms'; SET tcp_user_timeout = '{lease_ms}ms'; \
          SET tcp_keepalives_idle = '{third}s'; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; \
-         SET lock_timeout = '{lock_ms}ms'; SET idle_in_transaction_session_timeout = 0; \
+         SET lock_timeout = '{BRIEFLY_MS}ms'; SET idle_in_transaction_session_timeout = 0; \
          SELECT pg_catalog.set_config('transaction_timeout', '0', false) \
          WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL; \
          SET statement_timeout = '{statement_ms}ms'; \
@@ -83,6 +83,10 @@ pub(super) const LAST: &str = "SELECT fence, state, lease_ms, renewer, record FR
 pub(super) const LAST_AFTER_ALL: &str =
     "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1 FOR SHARE";
 
+/// As above, and fails where the row is locked.
+pub(super) const LAST_AT_ONCE: &str =
+    "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1 FOR SHARE NOWAIT";
+
 /// The grant: the fence and the record in one commit, so that a crash of the server gives no fence twice. No row where the
 /// last holder did not release, unless its fence is $5; nor where the next fence is not greater than the last. So a grant
 /// that the server executes late, when its session has the lock no more, changes no other holder's row.
@@ -102,6 +106,20 @@ pub(super) const SHOW: &str = "\
 UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now()
 WHERE name = $1 AND fence = $2 AND (state = 'held' OR $3 <> 'held')
 RETURNING 1";
+
+/// As above, for many names, each of which is there once. It does not wait for rows that others have locked: returns the
+/// names whose rows it has written.
+pub(super) const SHOW_ALL: &str = "\
+WITH asked AS (
+  SELECT * FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.int8[]),
+    pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[])) AS a(name, fence, state, record)
+), unlocked AS (
+  SELECT l.name FROM tenure.locks l JOIN asked a ON l.name = a.name
+  WHERE l.fence = a.fence AND (l.state = 'held' OR a.state <> 'held') FOR UPDATE OF l SKIP LOCKED
+)
+UPDATE tenure.locks l SET state = a.state, record = a.record, changed_at = pg_catalog.now()
+FROM asked a JOIN unlocked u ON u.name = a.name WHERE l.name = a.name
+RETURNING l.name";
 
 /// The sessions that have or await the advisory lock of a name. Its 64 bits are two columns there.
 pub(super) const QUEUE: &str = "\
