@@ -64,7 +64,7 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
         busy["holder"] == one.pid()
     });
     one.must_fail("acquire l other 1000", "would-deadlock");
-    one.must_fail("share l other never", "unsupported");
+    one.must_fail("share l other never", "busy");
     // A forked child holds nothing, and its end releases nothing.
     let forked = one.ask("fork");
     assert_eq!((&forked["checks"]["g"]["kind"], &forked["tried"]["l"]["kind"]), (&"lost".into(), &"busy".into()));

@@ -334,13 +334,10 @@ fn many_releases_at_once_are_few_commits() {
     let commits = "SELECT count(DISTINCT xmin::text) FROM tenure.locks";
     assert_eq!(postgres.ask(commits), LOCKS.to_string());
     // The first release is under way while the others begin.
-    let writer: u32 = postgres
-        .ask(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure' \
-             AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')",
-        )
-        .parse()
-        .unwrap();
+    let writers = "SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure' \
+                   AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
+    until("the end of the session that created the table", || postgres.ask(writers).lines().count() == 1);
+    let writer: u32 = postgres.ask(writers).parse().unwrap();
     signal(writer, libc::SIGSTOP);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let releases: Vec<_> = guards.into_iter().map(tenure::Guard::release_async).collect();

@@ -230,7 +230,7 @@ impl Lock {
     }
 
     /// Acquires the lock as a share: other programs may share it at the same time, and none may hold it exclusively. In flock
-    /// style, because a lock file can record one holder only; or on etcd.
+    /// style, because a lock file can record one holder only; or on a server.
     ///
     /// A share cannot become exclusive, nor the other way round. `flock(2)` converts by releasing first, so what was read
     /// under the share may be stale by the time the exclusive lock is granted. Release, acquire, and read again.
@@ -253,8 +253,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`acquire_with`](Lock::acquire_with); [`is_unsupported`](crate::Error::is_unsupported) in lock-file style, and on
-    /// PostgreSQL.
+    /// As [`acquire_with`](Lock::acquire_with); [`is_unsupported`](crate::Error::is_unsupported) for a file in lock-file
+    /// style.
     pub fn acquire_shared(&self, wait: Wait) -> Result<Guard> {
         self.acquire_as(LockKind::Shared, wait)
     }

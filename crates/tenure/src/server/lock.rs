@@ -90,7 +90,7 @@ impl ServerLock {
         if kind == LockKind::Shared && !self.server.has_shared_locks() {
             let detail = "a lock that this kind of server keeps cannot be shared";
             let error = Error::new(ErrorKind::Unsupported, self.target(), detail);
-            return Err(error.with_hint("shared locks exist on etcd, and on files in flock style"));
+            return Err(error.with_hint("shared locks exist on etcd and PostgreSQL, and on files in flock style"));
         }
         let since = Instant::now();
         let limit = match wait.deadline(since) {

@@ -22,8 +22,7 @@
 //!
 //! # What is different from a file
 //!
-//! - There is no flock style, there are no locks without a record, and none that a child inherits. On etcd locks can be
-//!   shared, and not on PostgreSQL.
+//! - There is no flock style, there are no exclusive locks without a record, and none that a child inherits.
 //! - [`Guard::release`](crate::Guard::release), and dropping a guard, call the server and wait for its answer, for a
 //!   few seconds at most. A release [fails as lost](crate::Error::is_lost) where another holder has the lock by then, as
 //!   after a break by an operator: the work of the two may have overlapped.

@@ -15,14 +15,20 @@
 //! 5. One statement takes `nextval` as the fence and writes the record, in one commit, if the row is the one of step 4 or
 //!    was released. A sequence that went back behind the fence in the row (it was reset, or was not copied with the table)
 //!    is noticed there, and the lock refused.
+//!
+//!    A shared lock (`pg_advisory_lock_shared`) has no fence. It leaves a *word* in the row: its session's lease. The
+//!    shared locks of a name in one session have one word, which the first writes and the last removes. An exclusive grant
+//!    finds no word but those whose leases it has waited out, and removes them.
 //! 6. A renewal is a query for `pg_backend_pid()` in each session. When a connection ends, its tenures are lost.
-//! 7. A release marks the row, commits, and then unlocks.
+//! 7. A release marks the row, or removes the word, commits, and then unlocks.
 //!
 //! Rows are written by another session than the one that has the advisory lock, because a row or a table may be locked, and
 //! a synchronous standby may hang. That session would not be renewed meanwhile. Step 5 is safe without it: each grant
 //! changes a row that was released, or one whose lease was waited out by a session that had the lock all the time: it is
 //! asked once more after the wait. A grant that arrives late finds another row.
 
+mod batches;
+mod claims;
 mod connect;
 mod password;
 mod place;
@@ -31,7 +37,9 @@ mod rows;
 mod session;
 mod sql;
 mod status;
+mod tenures;
 mod users;
+mod word;
 mod writes;
 
 use std::io;
@@ -126,6 +134,10 @@ impl LockServer for Postgres {
 }
 
 impl AcquireServer for Postgres {
+    fn has_shared_locks(&self) -> bool {
+        true
+    }
+
     fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
         io_thread::spawn(place::serve(self, acquire, Arc::clone(pending)))
     }

@@ -1,5 +1,6 @@
 //! An acquire: it takes what is free, or waits for it, until it has a tenure.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,6 +21,7 @@ use crate::server::lease::{ANSWER, BootTime, call_limit};
 use crate::server::lock_server::{AnswerBy, Granted};
 use crate::server::pending::PendingAcquire;
 use crate::server::tenure::ServerTenure;
+use crate::sys::LockKind;
 use crate::util::trace::event;
 
 /// The maximum time of a wait without a deadline, after which it looks at the caller again.
@@ -37,18 +39,24 @@ struct Place<'a> {
     record: Record,
     /// The record as the last grant has written it, which the server may still commit.
     sent: String,
-    /// The row of the last holder, where it did not release.
+    /// The row of the last holder, where the lock was not just taken.
     last: Option<Last>,
+    /// Until when the readers that the row named may rely on their leases, by their keys.
+    readers: HashMap<String, Option<BootTime>>,
     /// Another program had locked the row.
     was_blocked: bool,
 }
 
-/// The last holder, which did not release.
+/// The last holder, and the readers since.
 struct Last {
-    /// Its record, as the first read found it.
+    /// The holder's record, if it did not release.
     record: Option<Record>,
     fence: i64,
     /// Until when it may still rely on its lease.
+    holds_until: Option<BootTime>,
+    /// The readers, as the row has them.
+    readers: String,
+    /// Until when one of all may still rely on its lease.
     until: Option<BootTime>,
 }
 
@@ -104,10 +112,12 @@ pub(super) async fn serve(postgres: Arc<Postgres>, acquire: Acquire, pending: Ar
 async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAcquire, taken: Taken) -> Result<()> {
     let Taken { granted, mut claim, fence, sent } = taken;
     let session = Arc::clone(&claim.session);
-    let crashed = granted.last.clone();
+    let (crashed, shared) = (granted.last.clone(), granted.shared);
     let lost = || {
-        // The row of this grant has no holder.
-        postgres.pool.be_unsure(&postgres.url.name, &sent, crashed.as_ref());
+        if !shared {
+            // The row of this grant has no holder. The word of a shared lock is removed with the claim.
+            postgres.pool.be_unsure(&postgres.url.name, &sent, crashed.as_ref());
+        }
         session.loss().at(&postgres.url.target)
     };
     let key = claim.key().ok_or_else(lost)?;
@@ -144,6 +154,7 @@ async fn wait(
             record: new_record(&acquire.options),
             sent: String::new(),
             last: None,
+            readers: HashMap::new(),
             was_blocked: false,
         };
         match postgres.pool.keeper(place.limit()).await {
@@ -214,6 +225,9 @@ impl Place<'_> {
             if self.acquire.is_immediate() {
                 return Err(self.busy());
             }
+            if self.acquire.would_wait_for_itself() {
+                return Err(Error::would_deadlock(&self.postgres.url.target, true));
+            }
             claim = self.wait_for_claim().await?;
             if claim.is_none() && self.pending.is_over() {
                 return Ok(None);
@@ -239,11 +253,11 @@ impl Place<'_> {
     /// Takes the lock if it is free: step 2 of the protocol.
     async fn try_once(&mut self) -> Result<Option<Claim>> {
         let limit = self.limit();
-        let name = Arc::clone(&self.name);
+        let (name, kind) = (Arc::clone(&self.name), self.acquire.kind);
         let pool = &self.postgres.pool;
         let asked = async {
             let keeper = pool.keeper(limit).await?;
-            keeper.try_lock(&name).await
+            keeper.try_lock(&name, kind).await
         };
         let answer: Answer<Option<Claim>> = within(limit, asked).await.unwrap_or_else(|| Err(Failure::silent(limit)));
         answer.map_err(|failure| self.outcome(failure))
@@ -251,7 +265,7 @@ impl Place<'_> {
 
     /// Waits for the lock: step 3 of the protocol. `None` once the caller has given up.
     async fn wait_for_claim(&mut self) -> Result<Option<Claim>> {
-        let mut waiting = self.postgres.pool.enter(&self.name);
+        let mut waiting = self.postgres.pool.enter(&self.name, self.acquire.kind);
         let chance = loop {
             if self.pending.is_over() {
                 return Ok(None);
@@ -288,7 +302,7 @@ impl Place<'_> {
         };
         let limit = self.limit();
         let answer = {
-            let waits = session.wait_for(&self.name, turn, self.lock_timeout(), limit);
+            let waits = session.wait_for((&self.name, self.acquire.kind), turn, self.lock_timeout(), limit);
             tokio::pin!(waits);
             loop {
                 if self.pending.is_over() || self.is_late() {
@@ -381,13 +395,16 @@ impl Place<'_> {
     /// Records that the row of the last grant has no holder: the next acquire of this process does not wait for its lease,
     /// and reports the crash that this one would have reported.
     fn disown(&self) {
+        if self.acquire.kind == LockKind::Shared {
+            // Its word is removed with the claim.
+            return;
+        }
         let crashed = self.last.as_ref().and_then(|last| last.record.as_ref());
         self.postgres.pool.be_unsure(&self.name, &self.sent, crashed);
     }
 
     /// Tries once to write the row. `None` where the last holder did not release: then its row was read.
     async fn try_take(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
-        let (pool, holder) = (&self.postgres.pool, &claim.session.connection);
         if self.last.as_ref().and_then(|last| last.until).is_some_and(|until| BootTime::now() < until) {
             return Ok(None);
         }
@@ -399,9 +416,19 @@ impl Place<'_> {
         if let Some(native) = &mut self.record.native {
             native.acquired_at = Some(SystemTime::now());
         }
+        match self.acquire.kind {
+            LockKind::Exclusive => self.grant(claim).await,
+            LockKind::Shared => self.share(claim).await,
+        }
+    }
+
+    /// Writes the row of an exclusive lock.
+    async fn grant(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
+        let (pool, holder) = (&self.postgres.pool, &claim.session.connection);
         let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
         let crashed = self.last.as_ref().and_then(|last| last.record.as_ref());
-        let grant = rows::Grant { name: &self.name, record: &record, holder, expected, crashed };
+        let readers = self.last.as_ref().map(|last| &*last.readers);
+        let grant = rows::Grant { name: &self.name, record: &record, holder, expected, readers, crashed };
         let limit = self.limit();
         let granted = rows::grant(pool, &grant, &mut self.was_blocked, limit).await;
         self.sent = record;
@@ -412,15 +439,9 @@ impl Place<'_> {
             Err(failure) => return Err(failure),
         };
         let Some(fence) = fence else {
-            let Some(found) = rows::last(pool, &self.name, self.limit()).await? else {
-                // Another program's transaction has inserted it.
-                within(PAUSE, self.wakes.notified()).await;
-                return Ok(None);
-            };
-            if expected == Some(found.fence) {
-                return Err(rows::behind(pool, &self.name, self.limit()).await);
+            if !self.read_last().await? {
+                return Err(rows::behind(&self.postgres.pool, &self.name, self.limit()).await);
             }
-            self.last = Some(Last { record: found.unreleased, fence: found.fence, until: found.until });
             return Ok(None);
         };
         if let Some(native) = &mut self.record.native {
@@ -429,5 +450,40 @@ impl Place<'_> {
         let last = self.last.as_ref().and_then(|last| last.record.clone());
         let confirmed = claim.session.term().confirmed;
         Ok(Some((Granted { record: self.record.clone(), last, confirmed, shared: false }, fence)))
+    }
+
+    /// Writes the word of a shared lock, if no other one of the session has.
+    async fn share(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
+        let (pool, holder) = (&self.postgres.pool, &claim.session.connection);
+        let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
+        let write = rows::share(pool, &self.name, &record, holder, expected, self.limit());
+        let Some(last) = claim.share(&self.name, write).await? else {
+            self.read_last().await?;
+            return Ok(None);
+        };
+        let confirmed = claim.session.term().confirmed;
+        Ok(Some((Granted { record: self.record.clone(), last, confirmed, shared: true }, 0)))
+    }
+
+    /// Reads the row of a lock that could not be granted. `false` if it is as it was read before.
+    async fn read_last(&mut self) -> Answer<bool> {
+        let Some(found) = rows::last(&self.postgres.pool, &self.name, self.limit()).await? else {
+            // Another program's transaction has inserted it.
+            within(PAUSE, self.wakes.notified()).await;
+            return Ok(true);
+        };
+        let before = self.last.take().filter(|last| last.fence == found.fence);
+        let is_new = before.as_ref().is_none_or(|last| last.readers != found.readers);
+        let holds_until = before.map_or(found.until, |last| last.holds_until);
+        let mut until = holds_until;
+        if self.acquire.kind == LockKind::Exclusive {
+            for (key, reader) in rows::readers_of(&found.readers)? {
+                // Not longer for each reader that comes or goes.
+                until = until.max(*self.readers.entry(key).or_insert_with(|| reader.until()));
+            }
+        }
+        let (record, fence, readers) = (found.unreleased, found.fence, found.readers);
+        self.last = Some(Last { record, fence, holds_until, readers, until });
+        Ok(is_new)
     }
 }

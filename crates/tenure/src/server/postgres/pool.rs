@@ -5,7 +5,8 @@
 //! each name for which no session waits, the first.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use tokio::time::sleep;
 use tokio_postgres::Row;
 
 use super::connect::{Address, Answer, CANCELLED, Connection, Failure, Value};
-use super::session::{Claim, Coming, Kind, PAUSE, Permit, Session};
+use super::session::{Claim, Kind, PAUSE, Permit, Session};
 use super::sql;
+use super::tenures;
 use super::users::Users;
 use super::writes::Writes;
 use crate::model::error::{ErrorKind, Result};
@@ -24,7 +26,7 @@ use crate::server::io_thread::within;
 use crate::server::lease::call_limit;
 use crate::server::tls;
 use crate::server::url::Url;
-use crate::sys::ForkLocal;
+use crate::sys::{ForkLocal, LockKind};
 
 /// The maximum number of records of grants whose answer was too late.
 const MOST_UNSURE: usize = 64;
@@ -66,6 +68,9 @@ pub(super) struct Pool {
     unsure: Mutex<Vec<Unsure>>,
     pub(super) users: Arc<Users>,
     pub(super) writes: Writes,
+    is_sweeping: AtomicBool,
+    /// What no other process's keys begin with, and the number of keys so far.
+    keys: (u64, AtomicU64),
     /// The number of statements that wait for other programs.
     blocked: AtomicU32,
     places: Mutex<Places>,
@@ -129,6 +134,7 @@ struct Places {
 
 struct Waiter {
     name: Arc<str>,
+    kind: LockKind,
     tell: oneshot::Sender<Chance>,
 }
 
@@ -163,6 +169,15 @@ pub(super) enum Chance {
     Failed(Failure),
 }
 
+/// The right to remove the words of dead readers.
+pub(super) struct Sweeping(Arc<Pool>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        self.0.is_sweeping.store(false, Ordering::Relaxed);
+    }
+}
+
 /// The right to one of the sessions that wait and then hold.
 pub(super) struct Turn {
     pool: Arc<Pool>,
@@ -176,6 +191,8 @@ impl Permit for Turn {
     fn end_wait(&mut self) {
         if let Some(name) = self.awaits.take() {
             self.pool.places().end_wait(&name);
+            // What was granted may be shared with other waiters.
+            self.pool.released(&name);
         }
     }
 }
@@ -206,14 +223,26 @@ impl Places {
         lonely.or_else(|| self.waiters.first_key_value()).map(|(key, _)| *key)
     }
 
-    /// Returns the waiters to try for.
-    fn to_try(&self, is_wanted: impl Fn(&Arc<str>) -> bool) -> Vec<(u64, Arc<str>)> {
-        let mut names = HashSet::new();
-        let first = self.waiters.iter().filter(|(_, waiter)| {
+    /// Returns the waiters to try for: of each name the first, and the others that may share the lock with it.
+    fn to_try(&self, is_wanted: impl Fn(&Arc<str>) -> bool) -> Vec<(u64, Arc<str>, LockKind)> {
+        let mut names: HashMap<&Arc<str>, LockKind> = HashMap::new();
+        let mut found = Vec::new();
+        for (key, waiter) in &self.waiters {
             let name = &waiter.name;
-            is_wanted(name) && !self.awaited.contains_key(name) && names.insert(Arc::clone(name))
-        });
-        first.map(|(key, waiter)| (*key, Arc::clone(&waiter.name))).collect()
+            if !is_wanted(name) || self.awaited.contains_key(name) {
+                continue;
+            }
+            let may_have = match names.get(name) {
+                None => true,
+                // Those behind a waiter for the exclusive lock come after it.
+                Some(before) => *before == LockKind::Shared && waiter.kind == LockKind::Shared,
+            };
+            names.insert(name, if may_have { waiter.kind } else { LockKind::Exclusive });
+            if may_have {
+                found.push((*key, Arc::clone(name), waiter.kind));
+            }
+        }
+        found
     }
 }
 
@@ -260,6 +289,8 @@ impl Pool {
             unsure: Mutex::default(),
             users: Users::new(),
             writes: Writes::default(),
+            is_sweeping: AtomicBool::new(false),
+            keys: (RandomState::new().hash_one(Instant::now()), AtomicU64::new(0)),
             blocked: AtomicU32::new(0),
             places: Mutex::default(),
             try_now: Notify::new(),
@@ -304,12 +335,24 @@ impl Pool {
     fn heard(&self, sql: &str, answer: &Answer<Vec<Row>>) {
         let mut hanging = self.hanging();
         match answer {
-            Ok(rows) if matches!(sql, sql::GRANT | sql::SHOW_ALL) && !rows.is_empty() => *hanging = Hanging::default(),
+            Ok(rows) if matches!(sql, sql::GRANT | sql::SHARE | sql::WRITE_ALL) && !rows.is_empty() => {
+                *hanging = Hanging::default()
+            }
             Err(failure) if failure.is_unanswered() && !failure.is_lost() && !failure.has_code(CANCELLED) => {
                 hanging.is_silent = true;
             }
             _ => {}
         }
+    }
+
+    /// Returns a key for the word of a shared lock, which no other word ever has.
+    pub(super) fn next_key(&self) -> String {
+        format!("{:016x}.{}", self.keys.0, self.keys.1.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns the right to remove the words of dead readers, which one task has at a time.
+    pub(super) fn sweep(self: &Arc<Self>) -> Option<Sweeping> {
+        (!self.is_sweeping.swap(true, Ordering::Relaxed)).then(|| Sweeping(Arc::clone(self)))
     }
 
     fn unsure(&self) -> MutexGuard<'_, Vec<Unsure>> {
@@ -336,8 +379,12 @@ impl Pool {
         self.unsure().iter().find(|unsure| unsure.is(name, record)).map(|unsure| unsure.crashed.clone())
     }
 
-    fn begin(self: &Arc<Self>, kind: Kind, limit: Duration) -> Coming<'static, Arc<Session>> {
-        Session::begin(Arc::new(Arc::clone(self)), kind, limit)
+    async fn begin(self: &Arc<Self>, kind: Kind, limit: Duration) -> Answer<Arc<Session>> {
+        let session = Session::begin(Arc::new(Arc::clone(self)), kind, limit).await?;
+        if matches!(kind, Kind::Keeper | Kind::Waiter) {
+            tokio::spawn(tenures::listen(Arc::clone(&session)));
+        }
+        Ok(session)
     }
 
     /// Begins a session that ends again unless it is kept: also where the acquire that began it is given up.
@@ -575,13 +622,13 @@ impl Pool {
     }
 
     /// Takes a place among the waiters.
-    pub(super) fn enter(self: &Arc<Self>, name: &Arc<str>) -> Waiting {
+    pub(super) fn enter(self: &Arc<Self>, name: &Arc<str>, kind: LockKind) -> Waiting {
         let (tell, chance) = oneshot::channel();
         let key = {
             let mut places = self.places();
             places.last += 1;
             let key = places.last;
-            places.waiters.insert(key, Waiter { name: Arc::clone(name), tell });
+            places.waiters.insert(key, Waiter { name: Arc::clone(name), kind, tell });
             key
         };
         self.assign();
@@ -639,13 +686,13 @@ impl Pool {
     }
 
     /// Tries once for the waiters for which no session waits.
-    async fn try_once(self: &Arc<Self>, waiters: &[(u64, Arc<str>)]) {
+    async fn try_once(self: &Arc<Self>, waiters: &[(u64, Arc<str>, LockKind)]) {
         let keeper = match self.keeper(self.limit()).await {
             Ok(keeper) => keeper,
             Err(failure) => {
                 // Each decides by its own deadline.
                 let mut places = self.places();
-                let failed: Vec<Waiter> = waiters.iter().filter_map(|(key, _)| places.waiters.remove(key)).collect();
+                let failed: Vec<Waiter> = waiters.iter().filter_map(|(key, ..)| places.waiters.remove(key)).collect();
                 drop(places);
                 for waiter in failed {
                     let _ = waiter.tell.send(Chance::Failed(failure.clone()));
@@ -653,7 +700,7 @@ impl Pool {
                 return;
             }
         };
-        let asked: Vec<_> = waiters.iter().map(|(key, name)| (*key, keeper.ask_for(name))).collect();
+        let asked: Vec<_> = waiters.iter().map(|(key, name, kind)| (*key, keeper.ask_for(name, *kind))).collect();
         for (key, answer) in asked {
             let Some(answer) = answer else { continue };
             let Ok(Ok(Some(claim))) = answer.await else { continue };

@@ -16,20 +16,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
+use super::claims::{Claimed, Claims};
 use super::connect::{Address, Answer, Connection, Failure, Purpose, Value};
 use super::sql;
-use super::users::{User, Users};
-use crate::model::error::{Error, ErrorKind};
+use super::users::Users;
+use super::word::Written;
+use crate::model::error::ErrorKind;
 use crate::record::Record;
 use crate::server::io_thread::within;
-use crate::server::keeps_tenures::KeepsTenures;
 use crate::server::lease::{BootTime, Lease, call_limit};
-use crate::server::reports;
 use crate::server::tenure::ServerTenure;
+use crate::sys::LockKind;
 use crate::util::trace::event;
 
 /// The maximum number of locks in one statement. A renewal waits behind one statement at most.
@@ -37,7 +37,7 @@ const MOST_AT_ONCE: usize = 1024;
 /// The time between two attempts to reach a server that does not answer.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// The time until a record that could not be published is published again, or a release written again.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a session without a claim is kept for the next acquire.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
@@ -67,6 +67,12 @@ pub(super) trait Beside: Send + Sync {
     /// Replaces the record in the row of the holder with that fence. `false` if the row is another's.
     fn show<'a>(&'a self, name: &'a Arc<str>, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool>;
 
+    /// Removes the word with that key. `false` if it is not there.
+    fn unshare<'a>(&'a self, name: &'a Arc<str>, key: &'a str, limit: Duration) -> Coming<'a, bool>;
+
+    /// Returns whether an operator has asked the sessions with that word to give their shares up.
+    fn is_breaking_share<'a>(&'a self, name: &'a str, key: &'a str, limit: Duration) -> Coming<'a, bool>;
+
     /// Returns whether an operator has asked the holder with that fence to give the lock up.
     fn is_breaking<'a>(&'a self, name: &'a str, fence: i64, limit: Duration) -> Coming<'a, bool>;
 
@@ -88,7 +94,7 @@ pub(super) trait Permit: Send {
 
 /// A session, and what it has.
 pub(super) struct Session {
-    beside: Arc<dyn Beside>,
+    pub(super) beside: Arc<dyn Beside>,
     pub(super) connection: Connection,
     kind: Kind,
     state: Mutex<State>,
@@ -98,7 +104,7 @@ pub(super) struct Session {
     asked: Notify,
 }
 
-struct State {
+pub(super) struct State {
     term: Lease,
     /// Nothing more begins in this session.
     closed: bool,
@@ -107,13 +113,8 @@ struct State {
     /// It is in the server's queue, where its connection's keep-alives watch it. A statement is no idle time.
     waits: bool,
     /// The reason why it is lost.
-    lost: Option<String>,
-    last: u64,
-    claims: HashMap<u64, Claimed>,
-    /// The numbers of the claims' advisory locks.
-    numbers: HashSet<i64>,
-    /// Their names.
-    names: HashSet<Arc<str>>,
+    pub(super) lost: Option<String>,
+    pub(super) claims: Claims,
     tries: VecDeque<Try>,
     unlocks: VecDeque<Unlock>,
     /// A statement that takes or unlocks is under way.
@@ -128,33 +129,21 @@ struct State {
 impl State {
     /// Returns whether the session has a lock, or may have one.
     fn has_locks(&self) -> bool {
-        !self.numbers.is_empty() || !self.unlocks.is_empty() || self.is_asking
+        !self.claims.are_none() || !self.unlocks.is_empty() || self.is_asking
     }
-}
-
-/// An advisory lock that the session has.
-struct Claimed {
-    name: Arc<str>,
-    number: i64,
-    /// The fence, once its row is written.
-    fence: i64,
-    tenure: Option<Arc<ServerTenure>>,
-    is_publishing: bool,
-    /// The task that acts on `max_hold`.
-    timer: Option<AbortHandle>,
-    /// Keeps the sessions.
-    _user: User,
 }
 
 /// A lock that is to be taken if it is free.
 struct Try {
     name: Arc<str>,
+    kind: LockKind,
     tell: oneshot::Sender<Answer<Option<Claim>>>,
 }
 
 /// An advisory lock that is to be unlocked.
 struct Unlock {
     number: i64,
+    kind: LockKind,
     name: Arc<str>,
     tell: Option<oneshot::Sender<Answer<bool>>>,
 }
@@ -174,8 +163,28 @@ impl Claim {
     /// Unlocks it, and waits for the server's answer.
     pub(super) async fn leave(mut self) {
         if let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) {
+            let limit = self.session.call_limit();
+            let _ = self.session.unshare(&claim, limit).await;
             let _ = self.session.unlock(claim).await;
         }
+    }
+
+    /// Shares the word of the name in this session, which the first of its shared locks writes by `write`. Returns the
+    /// exclusive holder before, if that was never released; `None` where the word could not be written.
+    pub(super) async fn share(
+        &self,
+        name: &str,
+        write: impl Future<Output = Answer<Option<Written>>>,
+    ) -> Answer<Option<Option<Record>>> {
+        let word = self.session.state().claims.word_of(name).ok_or_else(|| self.session.loss())?;
+        let joined = word.join(write).await?;
+        let mut state = self.session.state();
+        if joined.is_some()
+            && let Some(claim) = self.number.and_then(|key| state.claims.get_mut(key))
+        {
+            claim.word = Some(word);
+        }
+        Ok(joined)
     }
 
     /// Makes the claim that of a tenure; `false` if the session is lost.
@@ -183,7 +192,7 @@ impl Claim {
         let mut state = self.session.state();
         let Some(key) = self.number.filter(|_| state.lost.is_none()) else { return false };
         let confirmed = state.term.confirmed;
-        let Some(claim) = state.claims.get_mut(&key) else { return false };
+        let Some(claim) = state.claims.get_mut(key) else { return false };
         (claim.fence, claim.tenure) = (fence, Some(Arc::clone(tenure)));
         // A renewal may have ended since the tenure was created.
         tenure.confirm(confirmed);
@@ -195,9 +204,15 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) {
-            self.session.unlock_later(claim, None);
+        let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) else { return };
+        if claim.word.is_none() {
+            return self.session.unlock_later(&claim, None);
         }
+        let session = Arc::clone(&self.session);
+        tokio::spawn(async move {
+            let _ = session.unshare(&claim, session.call_limit()).await;
+            session.unlock_later(&claim, None);
+        });
     }
 }
 
@@ -228,10 +243,7 @@ impl Session {
                 is_retired: false,
                 waits: false,
                 lost: None,
-                last: 0,
-                claims: HashMap::new(),
-                numbers: HashSet::new(),
-                names: HashSet::new(),
+                claims: Claims::default(),
                 tries: VecDeque::new(),
                 unlocks: VecDeque::new(),
                 is_asking: false,
@@ -245,12 +257,11 @@ impl Session {
         tokio::spawn(run(Arc::clone(&session)));
         if matches!(kind, Kind::Keeper | Kind::Waiter) {
             tokio::spawn(take_and_unlock(Arc::clone(&session)));
-            tokio::spawn(listen(Arc::clone(&session)));
         }
         Ok(session)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -263,7 +274,7 @@ impl Session {
     pub(super) fn retire(&self) -> bool {
         let mut state = self.state();
         state.is_retired = true;
-        if state.numbers.is_empty() {
+        if state.claims.are_none() {
             drop(state);
             self.close("the server did not answer in time");
             return false;
@@ -273,7 +284,7 @@ impl Session {
 
     /// Returns whether the session has no lock but that of a name.
     pub(super) fn has_at_most(&self, name: &str) -> bool {
-        self.state().names.iter().all(|ours| **ours == *name)
+        self.state().claims.are_at_most(name)
     }
 
     pub(super) fn term(&self) -> Lease {
@@ -297,21 +308,25 @@ impl Session {
         self.changed.notify_one();
     }
 
-    fn call_limit(&self) -> Duration {
+    pub(super) fn call_limit(&self) -> Duration {
         call_limit(self.beside.address().url.ttl)
     }
 
     /// Takes a lock if it is free.
-    pub(super) async fn try_lock(self: &Arc<Self>, name: &Arc<str>) -> Answer<Option<Claim>> {
-        match self.ask_for(name) {
+    pub(super) async fn try_lock(self: &Arc<Self>, name: &Arc<str>, kind: LockKind) -> Answer<Option<Claim>> {
+        match self.ask_for(name, kind) {
             // Without an answer the session has it.
             Some(answer) => answer.await.unwrap_or(Ok(None)),
             None => Ok(None),
         }
     }
 
-    /// Asks for a lock if it is free. `None` where the session has it, or is closed.
-    pub(super) fn ask_for(self: &Arc<Self>, name: &Arc<str>) -> Option<oneshot::Receiver<Answer<Option<Claim>>>> {
+    /// Asks for a lock if it is free. `None` where the session has it, and it is not shared, or is closed.
+    pub(super) fn ask_for(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        kind: LockKind,
+    ) -> Option<oneshot::Receiver<Answer<Option<Claim>>>> {
         let (tell, answer) = oneshot::channel();
         let mut state = self.state();
         if state.closed || state.lost.is_some() {
@@ -319,49 +334,46 @@ impl Session {
             let _ = tell.send(Err(self.loss()));
             return Some(answer);
         }
-        if state.names.contains(name) {
+        if state.claims.kind_of(name).is_some_and(|held| held != LockKind::Shared || kind != LockKind::Shared) {
             return None;
         }
-        state.tries.push_back(Try { name: Arc::clone(name), tell });
+        state.tries.push_back(Try { name: Arc::clone(name), kind, tell });
         drop(state);
         self.asked.notify_one();
         Some(answer)
     }
 
-    /// Records an advisory lock that the server has granted. `None` where the session had it already.
-    fn claim(self: &Arc<Self>, name: &Arc<str>, number: i64) -> Option<Claim> {
+    /// Records an advisory lock that the server has granted. `None` where the session had it already, and does not share it.
+    fn claim(self: &Arc<Self>, name: &Arc<str>, number: i64, kind: LockKind) -> Option<Claim> {
+        let user = self.beside.users().add();
         let mut state = self.state();
-        if !state.numbers.insert(number) {
-            return None;
+        let taken = state.claims.take(name, number, kind, user);
+        if taken.is_surplus {
+            // Another name with this number, or another acquire of this name.
+            state.unlocks.push_back(Unlock { number, kind, name: Arc::clone(name), tell: None });
+            self.asked.notify_one();
         }
-        state.last += 1;
-        let key = state.last;
-        let name = Arc::clone(name);
-        state.names.insert(Arc::clone(&name));
-        let claimed = Claimed {
-            name,
-            number,
-            fence: 0,
-            tenure: None,
-            is_publishing: false,
-            timer: None,
-            _user: self.beside.users().add(),
-        };
-        state.claims.insert(key, claimed);
-        Some(Claim { session: Arc::clone(self), number: Some(key) })
+        taken.key.map(|key| Claim { session: Arc::clone(self), number: Some(key) })
     }
 
-    /// Takes a claim out, to be unlocked.
-    fn take_claim(&self, key: u64) -> Option<Claimed> {
-        let mut state = self.state();
-        // Its name and number stay until it is unlocked.
-        state.claims.remove(&key)
+    /// Takes a claim out, to be unlocked. Its name and number stay until then.
+    pub(super) fn take_claim(&self, key: u64) -> Option<Claimed> {
+        self.state().claims.remove(key)
+    }
+
+    /// Removes the word of a shared lock, if it is the last with that word. `false` if the word is not there any more.
+    pub(super) async fn unshare(&self, claim: &Claimed, limit: Duration) -> Answer<bool> {
+        let Some(word) = &claim.word else { return Ok(true) };
+        match word.leave().await {
+            Some(key) => self.beside.unshare(&claim.name, &key, limit).await,
+            None => Ok(true),
+        }
     }
 
     /// Unlocks what was claimed. Returns whether the session had it.
-    async fn unlock(&self, claim: Claimed) -> Answer<bool> {
+    pub(super) async fn unlock(&self, claim: Claimed) -> Answer<bool> {
         let (tell, answer) = oneshot::channel();
-        self.unlock_later(claim, Some(tell));
+        self.unlock_later(&claim, Some(tell));
         let limit = self.call_limit();
         match within(limit, answer).await {
             Some(answer) => answer.unwrap_or_else(|_| Err(self.loss())),
@@ -369,13 +381,17 @@ impl Session {
         }
     }
 
-    fn unlock_later(&self, claim: Claimed, tell: Option<oneshot::Sender<Answer<bool>>>) {
-        let Claimed { number, name, .. } = claim;
+    fn unlock_later(&self, claim: &Claimed, tell: Option<oneshot::Sender<Answer<bool>>>) {
+        let Claimed { number, name, kind, .. } = claim;
         let mut state = self.state();
-        state.numbers.remove(&number);
-        state.names.remove(&name);
-        if self.connection.over.why().is_none() {
-            state.unlocks.push_back(Unlock { number, name, tell });
+        let is_last = state.claims.forget(claim);
+        if !is_last {
+            // The others of this session share it on.
+            if let Some(tell) = tell {
+                let _ = tell.send(Ok(true));
+            }
+        } else if self.connection.over.why().is_none() {
+            state.unlocks.push_back(Unlock { number: *number, kind: *kind, name: Arc::clone(name), tell });
         }
         drop(state);
         self.asked.notify_one();
@@ -386,7 +402,7 @@ impl Session {
     /// [ends the wait](Session::end_wait). It [closes](Session::close) a session whose wait it drops.
     pub(super) async fn wait_for(
         self: &Arc<Self>,
-        name: &Arc<str>,
+        (name, kind): (&Arc<str>, LockKind),
         permit: impl Permit + 'static,
         lock_timeout: u128,
         limit: Duration,
@@ -414,15 +430,16 @@ impl Session {
             client.batch_execute(&times).await
         });
         begun.await?;
+        let lock = if kind == LockKind::Shared { sql::LOCK_SHARED } else { sql::LOCK };
         let values: &[Value<'_>] = &[(&&**name, Type::TEXT)];
         let locking = self.connection.run_long(|client| async move {
             // Sent together, so that resetting the timeouts costs no round trip.
-            let (locked, back) = tokio::join!(client.query_typed(sql::LOCK, values), client.batch_execute(&back));
+            let (locked, back) = tokio::join!(client.query_typed(lock, values), client.batch_execute(&back));
             locked.and_then(|rows| back.map(|()| rows))
         });
         let rows = locking.await?;
         let number = rows.first().map(|row| row.get::<_, i64>(0));
-        let claim = number.and_then(|number| self.claim(name, number)).ok_or_else(|| self.loss())?;
+        let claim = number.and_then(|number| self.claim(name, number, kind)).ok_or_else(|| self.loss())?;
         if let Some(permit) = &mut self.state().permit {
             permit.end_wait();
         }
@@ -467,126 +484,6 @@ impl Session {
         self.connection.close(why);
     }
 
-    /// Unlocks a lost tenure whose guard still exists by then. Its row stays, so that the next holder waits for the lease and
-    /// gets its crash report.
-    async fn leave_at(&self, free_at: BootTime, key: u64) {
-        loop {
-            let left = free_at.from(BootTime::now());
-            if left.is_zero() {
-                break;
-            }
-            sleep(left).await;
-        }
-        if let Some(claim) = self.take_claim(key) {
-            let tenure = claim.tenure.clone();
-            let _ = self.unlock(claim).await;
-            // A release that began before the loss was known waits for its result, and finds no claim.
-            if let Some(tenure) = tenure {
-                tenure.finish(tenure.check());
-            }
-        }
-    }
-
-    /// Marks the row, and then unlocks, because the next holder must read that the lock was released.
-    async fn release(self: Arc<Self>, claim: Claimed, tenure: &ServerTenure, limit: Duration) {
-        let target = tenure.target();
-        let at = |failure: Failure| failure.at(target);
-        // Where the server has ended the session, the next holder waits for the rest of our lease.
-        if self.connection.over.why().is_some() {
-            return tenure.finish(Err(at(self.loss())));
-        }
-        let record = tenure.final_record();
-        let written = self.beside.show(&claim.name, claim.fence, &record, limit).await;
-        if let Err(failure) = &written
-            && failure.is_unanswered()
-        {
-            let seconds = self.beside.address().url.ttl.as_secs();
-            let error = at(failure.clone()).with_hint(format!(
-                "the lock is free as soon as the server answers, or when its session ends, after {seconds} s at most; \
-                 later where it waits for a synchronous standby"
-            ));
-            tenure.finish(Err(error));
-            return self.release_later(claim, &record).await;
-        }
-        let unlocked = self.unlock(claim).await;
-        tenure.finish(match (written, unlocked) {
-            (Ok(true), Ok(true)) => Ok(()),
-            (Err(failure), _) | (_, Err(failure)) => Err(at(failure)),
-            _ => Err(not_ours(target)),
-        });
-    }
-
-    /// Repeats the writing of a release that the server has not answered, and then unlocks.
-    async fn release_later(&self, claim: Claimed, record: &Record) {
-        let end = Instant::now() + self.beside.address().url.ttl;
-        while self.state().lost.is_none() && Instant::now() < end {
-            sleep(WRITE_AGAIN).await;
-            let written = self.beside.show(&claim.name, claim.fence, record, self.call_limit()).await;
-            if !written.is_err_and(|failure| failure.is_unanswered()) {
-                break;
-            }
-        }
-        let _ = self.unlock(claim).await;
-    }
-
-    async fn publish(&self, key: u64, name: &Arc<str>, fence: i64, tenure: &Arc<ServerTenure>) {
-        loop {
-            {
-                let mut state = self.state();
-                let Some(claim) = state.claims.get_mut(&key) else { return };
-                if !tenure.is_unpublished() || !tenure.is_held() {
-                    claim.is_publishing = false;
-                    return;
-                }
-            }
-            let Some(record) = tenure.take_unpublished() else { continue };
-            let limit = tenure.lease().call_limit(BootTime::now());
-            match self.beside.show(name, fence, &record, limit).await {
-                Ok(true) => {}
-                Ok(false) => return self.give_up(key, not_ours(tenure.target()).detail()).await,
-                Err(_) => {
-                    event!(WARN, target = ?tenure.target(), "the record was not published: the server did not answer");
-                    tenure.mark_unpublished();
-                    sleep(WRITE_AGAIN).await;
-                }
-            }
-        }
-    }
-
-    /// Acts on the report of a break: the holder of that fence gives the lock up, if its row says so.
-    async fn hear(self: Arc<Self>, fence: i64) {
-        let found = {
-            let state = self.state();
-            let with_it = state.claims.iter().find(|(_, claim)| claim.fence == fence && claim.tenure.is_some());
-            with_it.map(|(key, claim)| (*key, Arc::clone(&claim.name)))
-        };
-        let Some((key, name)) = found else { return };
-        loop {
-            match self.beside.is_breaking(&name, fence, self.call_limit()).await {
-                Ok(false) => return,
-                Ok(true) => return self.give_up(key, "the lock was broken by an operator").await,
-                Err(failure) if failure.is_unanswered() && self.state().claims.contains_key(&key) => sleep(PAUSE).await,
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Ends one tenure whose row says that it is another's or is being broken, and unlocks it for the next holder.
-    async fn give_up(&self, key: u64, why: &str) {
-        let Some(claim) = self.take_claim(key) else { return };
-        let Some(tenure) = claim.tenure.clone() else { return };
-        if let Some(timer) = &claim.timer {
-            timer.abort();
-        }
-        tenure.lose(why.to_owned());
-        reports::report_loss(Arc::clone(&tenure));
-        let record = tenure.final_record();
-        let _ = self.beside.show(&claim.name, claim.fence, &record, self.call_limit()).await;
-        let _ = self.unlock(claim).await;
-        // A release that began before the loss was known waits for its result, and finds no claim.
-        tenure.finish(Err(not_ours(tenure.target())));
-    }
-
     /// Ends the session and everything in it, because the server has ended it or it was not renewed in time.
     fn lose(&self, why: &str) {
         let mut state = self.state();
@@ -596,7 +493,7 @@ impl Session {
         }
         state.lost = Some(why.to_owned());
         let tries = std::mem::take(&mut state.tries);
-        let tenures: Vec<Arc<ServerTenure>> = state.claims.values().filter_map(|claim| claim.tenure.clone()).collect();
+        let tenures: Vec<Arc<ServerTenure>> = state.claims.tenures().cloned().collect();
         drop(state);
         for tenure in tenures {
             tenure.lose(why.to_owned());
@@ -614,7 +511,7 @@ impl Session {
         self.connection.check_backend(limit).await?;
         let mut state = self.state();
         state.term.confirmed = sent;
-        state.claims.values().filter_map(|claim| claim.tenure.as_ref()).for_each(|tenure| tenure.confirm(sent));
+        state.claims.tenures().for_each(|tenure| tenure.confirm(sent));
         Ok(())
     }
 
@@ -626,7 +523,7 @@ impl Session {
                 return;
             }
             state.trouble.clone_from(&trouble);
-            state.claims.values().filter_map(|claim| claim.tenure.clone()).collect()
+            state.claims.tenures().cloned().collect()
         };
         tenures.iter().for_each(|tenure| tenure.set_renewal_error(trouble.as_deref()));
     }
@@ -673,77 +570,19 @@ impl Session {
     }
 }
 
-impl KeepsTenures for Session {
-    async fn attend(self: Arc<Self>, key: u64) {
-        enum Todo {
-            Release(Claimed),
-            Report,
-            Publish(Arc<str>, i64),
-        }
-        let (tenure, todo) = {
-            let mut state = self.state();
-            let Some(claim) = state.claims.get_mut(&key) else { return };
-            let Some(tenure) = claim.tenure.clone() else { return };
-            let todo = if tenure.is_released() {
-                drop(state);
-                let Some(claim) = self.take_claim(key) else { return };
-                if let Some(timer) = &claim.timer {
-                    timer.abort();
-                }
-                Todo::Release(claim)
-            } else if !tenure.is_held() {
-                Todo::Report
-            } else if tenure.is_unpublished() && !std::mem::replace(&mut claim.is_publishing, true) {
-                Todo::Publish(Arc::clone(&claim.name), claim.fence)
-            } else {
-                return;
-            };
-            (tenure, todo)
-        };
-        match todo {
-            Todo::Release(claim) => self.release(claim, &tenure, tenure.time_to_release()).await,
-            Todo::Report => {
-                // The holder has the rest of its own lease to stop its work. The session's may be renewed for others.
-                let free_at = tenure.lease().free_at();
-                reports::report_loss(tenure);
-                self.leave_at(free_at, key).await;
-            }
-            Todo::Publish(name, fence) => self.publish(key, &name, fence, &tenure).await,
-        }
-    }
-
-    async fn release_early(self: Arc<Self>, key: u64, tenure: &ServerTenure, limit: Duration) {
-        if let Some(claim) = self.take_claim(key) {
-            self.release(claim, tenure, limit).await;
-        }
-    }
-
-    fn set_timer(&self, key: u64, timer: AbortHandle) {
-        match self.state().claims.get_mut(&key) {
-            Some(claim) => claim.timer = Some(timer),
-            // It was released already.
-            None => timer.abort(),
-        }
-    }
-}
-
 /// Takes and unlocks advisory locks, many by one statement, until the session is lost.
 async fn take_and_unlock(session: Arc<Session>) {
     let _loses = LosesSession(Arc::clone(&session));
     loop {
-        let (unlocks, tries, lost) = {
+        let (unlocks, asked, lost) = {
             let mut state = session.state();
             let most = state.unlocks.len().min(MOST_AT_ONCE);
             let unlocks: Vec<Unlock> = state.unlocks.drain(..most).collect();
-            let most = state.tries.len().min(MOST_AT_ONCE);
-            let mut tries: Vec<Try> = state.tries.drain(..most).collect();
-            // A name twice in one statement would be taken twice. A dropped sender is an answer: it is not free.
-            let mut names = HashSet::new();
-            tries.retain(|asked| !state.names.contains(&asked.name) && names.insert(Arc::clone(&asked.name)));
-            state.is_asking = !unlocks.is_empty() || !tries.is_empty();
-            (unlocks, tries, state.closed && session.connection.over.why().is_some())
+            let asked = Asked::from(&mut state);
+            state.is_asking = !unlocks.is_empty() || !asked.are_none();
+            (unlocks, asked, state.closed && session.connection.over.why().is_some())
         };
-        if unlocks.is_empty() && tries.is_empty() {
+        if unlocks.is_empty() && asked.are_none() {
             session.settle();
             if lost {
                 return;
@@ -754,16 +593,57 @@ async fn take_and_unlock(session: Arc<Session>) {
         if !unlocks.is_empty() {
             session.unlock_all(unlocks).await;
         }
-        if !tries.is_empty() {
-            session.try_all(tries).await;
+        if !asked.joins.is_empty() {
+            session.join_all(asked.joins).await;
         }
+        if !asked.tries.is_empty() {
+            session.try_all(asked.tries, asked.others).await;
+        }
+    }
+}
+
+/// The tries that one statement serves.
+#[derive(Default)]
+struct Asked {
+    tries: Vec<Try>,
+    /// For locks that the session shares already.
+    joins: Vec<Try>,
+    /// For locks that one of `tries` is to share.
+    others: Vec<Try>,
+}
+
+impl Asked {
+    fn from(state: &mut State) -> Asked {
+        let most = state.tries.len().min(MOST_AT_ONCE);
+        let mut asked = Asked::default();
+        // A name twice in one statement would be taken twice. A dropped sender is an answer: it is not free.
+        let mut names: HashMap<Arc<str>, LockKind> = HashMap::new();
+        for one in state.tries.drain(..most) {
+            let held = state.claims.kind_of(&one.name);
+            let kind = held.or_else(|| names.get(&one.name).copied());
+            match kind {
+                None => {
+                    names.insert(Arc::clone(&one.name), one.kind);
+                    asked.tries.push(one);
+                }
+                Some(LockKind::Shared) if one.kind == LockKind::Shared && held.is_some() => asked.joins.push(one),
+                Some(LockKind::Shared) if one.kind == LockKind::Shared => asked.others.push(one),
+                Some(_) => {}
+            }
+        }
+        asked
+    }
+
+    fn are_none(&self) -> bool {
+        self.tries.is_empty() && self.joins.is_empty()
     }
 }
 
 impl Session {
     async fn unlock_all(self: &Arc<Self>, unlocks: Vec<Unlock>) {
         let numbers: Vec<i64> = unlocks.iter().map(|unlock| unlock.number).collect();
-        let values: &[Value<'_>] = &[(&numbers, Type::INT8_ARRAY)];
+        let shared: Vec<bool> = unlocks.iter().map(|unlock| unlock.kind == LockKind::Shared).collect();
+        let values: &[Value<'_>] = &[(&numbers, Type::INT8_ARRAY), (&shared, Type::BOOL_ARRAY)];
         let answer = loop {
             let work =
                 |client: Arc<tokio_postgres::Client>| async move { client.query_typed(sql::UNLOCK, values).await };
@@ -776,8 +656,8 @@ impl Session {
             let failed = rows.iter().filter(|row| !row.get::<_, Option<bool>>(1).unwrap_or(false));
             failed.map(|row| row.get(0)).collect::<HashSet<i64>>()
         });
-        for unlock in unlocks {
-            let unlocked = answer.as_ref().map(|failed| !failed.contains(&unlock.number)).map_err(Failure::clone);
+        for (at, unlock) in (1..).zip(unlocks) {
+            let unlocked = answer.as_ref().map(|failed| !failed.contains(&at)).map_err(Failure::clone);
             if let Some(tell) = unlock.tell {
                 let _ = tell.send(unlocked);
             }
@@ -791,18 +671,20 @@ impl Session {
     /// Returns whether a failed statement may be repeated. It may have unlocked some: again it must not unlock a claim.
     fn may_unlock_again(&self, numbers: &[i64]) -> bool {
         let state = self.state();
-        state.lost.is_none() && !numbers.iter().any(|number| state.numbers.contains(number))
+        state.lost.is_none() && !numbers.iter().any(|number| state.claims.has_number(*number))
     }
 
-    async fn try_all(self: &Arc<Self>, tries: Vec<Try>) {
+    /// Takes locks that are free. The others are asked again for what these share.
+    async fn try_all(self: &Arc<Self>, tries: Vec<Try>, others: Vec<Try>) {
         let names: Vec<&str> = tries.iter().map(|asked| &*asked.name).collect();
-        let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY)];
+        let shared: Vec<bool> = tries.iter().map(|asked| asked.kind == LockKind::Shared).collect();
+        let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY), (&shared, Type::BOOL_ARRAY)];
         let answer = self.connection.run_long(|client| async move { client.query_typed(sql::TRY_LOCK, values).await });
         let rows = match answer.await {
             Ok(rows) => rows,
             Err(failure) => {
-                self.undo(&names).await;
-                for asked in tries {
+                self.undo(&names, &shared).await;
+                for asked in tries.into_iter().chain(others) {
                     let _ = asked.tell.send(Err(failure.clone()));
                 }
                 return;
@@ -813,38 +695,64 @@ impl Session {
             taken.insert(row.get(0), row.get(1));
         }
         for (at, asked) in (1..).zip(tries) {
-            let claim = taken.get(&at).and_then(|number| {
-                let claim = self.claim(&asked.name, *number);
-                if claim.is_none() {
-                    // The session had it: another name with this number, or another acquire of this name.
-                    let (number, name) = (*number, Arc::clone(&asked.name));
-                    self.state().unlocks.push_back(Unlock { number, name, tell: None });
-                    self.asked.notify_one();
-                }
-                claim
-            });
+            let claim = taken.get(&at).and_then(|number| self.claim(&asked.name, *number, asked.kind));
             // A claim that is not waited for any more is unlocked.
             let _ = asked.tell.send(Ok(claim));
+        }
+        let mut state = self.state();
+        for other in others {
+            if state.claims.kind_of(&other.name).is_some() {
+                state.tries.push_front(other);
+                self.asked.notify_one();
+            }
+        }
+    }
+
+    /// Shares locks that this session shares already, where no session waits for the exclusive lock: the server would not
+    /// let the next reader in before it.
+    async fn join_all(self: &Arc<Self>, joins: Vec<Try>) {
+        let names: Vec<&str> = joins.iter().map(|asked| &*asked.name).collect();
+        let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY)];
+        let answer = self.connection.run_long(|client| async move { client.query_typed(sql::AWAITED, values).await });
+        let awaited: HashSet<i64> = match answer.await {
+            Ok(rows) => rows.iter().map(|row| row.get(0)).collect(),
+            Err(failure) => {
+                joins.into_iter().for_each(|asked| drop(asked.tell.send(Err(failure.clone()))));
+                return;
+            }
+        };
+        for (at, asked) in (1..).zip(joins) {
+            if awaited.contains(&at) {
+                let _ = asked.tell.send(Ok(None));
+                continue;
+            }
+            let joined = {
+                let user = self.beside.users().add();
+                let mut state = self.state();
+                state.claims.join(&asked.name, user)
+            };
+            match joined {
+                Some(key) => {
+                    let claim = Claim { session: Arc::clone(self), number: Some(key) };
+                    let _ = asked.tell.send(Ok(Some(claim)));
+                }
+                // The last of the others was released meanwhile.
+                None => {
+                    self.state().tries.push_front(asked);
+                    self.asked.notify_one();
+                }
+            }
         }
     }
 
     /// Unlocks what a failed statement may have taken: advisory locks outlive their statement's failure.
-    async fn undo(&self, names: &[&str]) {
-        let ours: Vec<i64> = self.state().numbers.iter().copied().collect();
-        let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY), (&ours, Type::INT8_ARRAY)];
+    async fn undo(&self, names: &[&str], shared: &[bool]) {
+        let ours = self.state().claims.numbers();
+        let values: &[Value<'_>] =
+            &[(&names, Type::TEXT_ARRAY), (&shared, Type::BOOL_ARRAY), (&ours, Type::INT8_ARRAY)];
         let undone = self.connection.run_long(|client| async move { client.query_typed(sql::UNDO_TRY, values).await });
         if let Err(failure) = undone.await {
             self.close(&format!("what a failed acquire may have taken could not be unlocked: {}", failure.detail));
-        }
-    }
-}
-
-/// Hears the breaks of locks, until the connection ends.
-async fn listen(session: Arc<Session>) {
-    let Some(mut news) = session.connection.take_news() else { return };
-    while let Some(payload) = news.recv().await {
-        if let Ok(fence) = payload.parse() {
-            tokio::spawn(Arc::clone(&session).hear(fence));
         }
     }
 }
@@ -918,7 +826,7 @@ async fn run(session: Arc<Session>) {
             continue;
         }
         let mut rest = again.unwrap_or_else(|| lease.renew_at()).from(now).min(lease.lost_at().from(now));
-        if session.state().claims.is_empty() {
+        if session.state().claims.are_all_left() {
             rest = rest.min(IDLE);
         }
         tokio::select! {
@@ -954,10 +862,4 @@ impl Session {
         drop(permit);
         self.asked.notify_one();
     }
-}
-
-/// Returns the error of a row that is another's.
-pub(super) fn not_ours(target: &std::path::Path) -> Error {
-    let detail = "its row was changed at the server: the lock was broken, or given to another";
-    Error::new(ErrorKind::Lost, target, detail)
 }

@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS tenure.locks (
   lease_ms bigint NOT NULL,
   renewer text NOT NULL,      -- JSON: the process that renews the lease
   record text NOT NULL,       -- JSON: the holder, as other processes see it
+  readers jsonb NOT NULL DEFAULT '{}', -- the sessions that share the lock, and their leases
   changed_at timestamptz NOT NULL DEFAULT now()
 );";
 
@@ -50,53 +51,101 @@ pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.cur
 
 pub(super) const RENEW: &str = "SELECT pg_catalog.pg_backend_pid()";
 
-/// Takes each of these advisory locks that is free: for each name its place, its number, and whether it was taken. A lock
-/// that the session has already is taken once more.
+/// Takes each of these advisory locks that is free, shared where $2 says so: for each name its place, its number, and
+/// whether it was taken. A lock that the session has already is taken once more.
 pub(super) const TRY_LOCK: &str = "\
-SELECT n.at, pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8),
-  pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8))
-FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS n(name, at)";
+SELECT n.at, n.number,
+  CASE WHEN n.shared THEN pg_catalog.pg_try_advisory_lock_shared(n.number)
+    ELSE pg_catalog.pg_try_advisory_lock(n.number) END
+FROM (
+  SELECT a.at, a.shared, pg_catalog.hashtextextended(a.name, 0::pg_catalog.int8) AS number
+  FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.bool[]))
+    WITH ORDINALITY AS a(name, shared, at)
+) n";
 
-/// Unlocks what a failed [`TRY_LOCK`] may have taken, but for the numbers in $2.
+/// Unlocks what a failed [`TRY_LOCK`] may have taken, but for the numbers in $3.
 pub(super) const UNDO_TRY: &str = "\
-SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8))
-FROM pg_catalog.unnest($1::pg_catalog.text[]) AS n(name)
-WHERE NOT pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8) = ANY ($2)";
+SELECT CASE WHEN n.shared THEN pg_catalog.pg_advisory_unlock_shared(n.number)
+  ELSE pg_catalog.pg_advisory_unlock(n.number) END
+FROM (
+  SELECT a.shared, pg_catalog.hashtextextended(a.name, 0::pg_catalog.int8) AS number
+  FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.bool[]))
+    AS a(name, shared)
+) n
+WHERE NOT n.number = ANY ($3)";
+
+/// The places of those names for whose exclusive lock a session waits.
+pub(super) const AWAITED: &str = "\
+SELECT n.at FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS n(name, at)
+WHERE pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8) IN (
+  SELECT (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8
+  FROM pg_catalog.pg_locks l
+  WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ExclusiveLock' AND NOT l.granted
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
 
 /// Waits in the server's queue for an advisory lock. Returns its number.
 pub(super) const LOCK: &str = "\
 SELECT pg_catalog.hashtextextended($1, 0::pg_catalog.int8),
   pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
 
-/// Unlocks each of these numbers once.
+/// As above, for a shared lock.
+pub(super) const LOCK_SHARED: &str = "\
+SELECT pg_catalog.hashtextextended($1, 0::pg_catalog.int8),
+  pg_catalog.pg_advisory_lock_shared(pg_catalog.hashtextextended($1, 0::pg_catalog.int8))";
+
+/// Unlocks each of these numbers once, the shared lock where $2 says so: for each its place, and whether it was locked.
 pub(super) const UNLOCK: &str = "\
-SELECT k.number, pg_catalog.pg_advisory_unlock(k.number) FROM pg_catalog.unnest($1::pg_catalog.int8[]) AS k(number)";
+SELECT k.at, CASE WHEN k.shared THEN pg_catalog.pg_advisory_unlock_shared(k.number)
+  ELSE pg_catalog.pg_advisory_unlock(k.number) END
+FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.bool[]))
+  WITH ORDINALITY AS k(number, shared, at)";
 
 /// Makes the server report the breaks of locks: [`NOTIFY_BREAK`]. A session that waits must not listen, because the
 /// server keeps all notifications, of every program, until each listener has read them.
 pub(super) const LISTEN: &str = "LISTEN tenure";
 
-/// The last holder.
-pub(super) const LAST: &str = "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1";
+/// The last holder, and the readers since.
+pub(super) const LAST: &str =
+    "SELECT fence, state, lease_ms, renewer, record, readers::pg_catalog.text FROM tenure.locks WHERE name = $1";
 
 /// As above, once a break in progress is over: that marks the row, and then ends the session. It is a write to disk.
-pub(super) const LAST_AFTER_ALL: &str =
-    "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1 FOR SHARE";
+pub(super) const LAST_AFTER_ALL: &str = "\
+SELECT fence, state, lease_ms, renewer, record, readers::pg_catalog.text FROM tenure.locks WHERE name = $1 FOR SHARE";
 
 /// As above, and fails where the row is locked.
-pub(super) const LAST_AT_ONCE: &str =
-    "SELECT fence, state, lease_ms, renewer, record FROM tenure.locks WHERE name = $1 FOR SHARE NOWAIT";
+pub(super) const LAST_AT_ONCE: &str = "\
+SELECT fence, state, lease_ms, renewer, record, readers::pg_catalog.text FROM tenure.locks WHERE name = $1
+FOR SHARE NOWAIT";
 
 /// The grant: the fence and the record in one commit, so that a crash of the server gives no fence twice. No row where the
-/// last holder did not release, unless its fence is $5; nor where the next fence is not greater than the last. So a grant
-/// that the server executes late, when its session has the lock no more, changes no other holder's row.
+/// last holder did not release, unless its fence is $5; nor where there are readers that are not in $6; nor where the next
+/// fence is not greater than the last. So a grant that the server executes late, when its session has the lock no more,
+/// changes no other holder's row.
 pub(super) const GRANT: &str = "\
 INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, renewer, record)
 VALUES ($1, pg_catalog.nextval('tenure.fence'::pg_catalog.regclass), 'held', $4, $2, $3, $3)
 ON CONFLICT (name) DO UPDATE SET fence = EXCLUDED.fence, state = EXCLUDED.state, backend = EXCLUDED.backend,
-  lease_ms = EXCLUDED.lease_ms, renewer = EXCLUDED.renewer, record = EXCLUDED.record, changed_at = pg_catalog.now()
+  lease_ms = EXCLUDED.lease_ms, renewer = EXCLUDED.renewer, record = EXCLUDED.record, readers = EXCLUDED.readers,
+  changed_at = pg_catalog.now()
 WHERE EXCLUDED.fence > l.fence AND (l.state = 'released' OR l.fence = $5)
+  AND l.readers <@ COALESCE($6::pg_catalog.text, '{}')::pg_catalog.jsonb
 RETURNING l.fence";
+
+/// The grant of a shared lock: adds the word $3 of a session under its key $2. No row where the last exclusive holder did
+/// not release, unless its fence is $4: its lease is over then, and no other reader waits for it again.
+pub(super) const SHARE: &str = "\
+INSERT INTO tenure.locks AS l (name, fence, state, backend, lease_ms, renewer, record, readers)
+VALUES ($1, 0, 'released', 0, 0, '', '',
+  pg_catalog.jsonb_build_object($2::pg_catalog.text, $3::pg_catalog.text::pg_catalog.jsonb))
+ON CONFLICT (name) DO UPDATE SET readers = l.readers || EXCLUDED.readers,
+  state = CASE WHEN l.state = 'released' THEN 'released' ELSE 'aborted' END, changed_at = pg_catalog.now()
+WHERE l.state = 'released' OR l.state = 'aborted' OR l.fence = $4
+RETURNING l.fence, l.state, l.record, (SELECT pg_catalog.count(*) FROM pg_catalog.jsonb_object_keys(l.readers))";
+
+/// Removes words.
+pub(super) const UNSHARE: &str = "\
+UPDATE tenure.locks SET readers = readers - $2::pg_catalog.text[], changed_at = pg_catalog.now()
+WHERE name = $1 AND readers ?| $2::pg_catalog.text[] RETURNING 1";
 
 /// The last fence of a name, and the sequence's last value.
 pub(super) const FENCES: &str = "SELECT fence, pg_catalog.pg_sequence_last_value('tenure.fence'::pg_catalog.regclass) FROM tenure.locks WHERE name = $1";
@@ -107,17 +156,21 @@ UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now()
 WHERE name = $1 AND fence = $2 AND (state = 'held' OR $3 <> 'held')
 RETURNING 1";
 
-/// As above, for many names, each of which is there once. It does not wait for rows that others have locked: returns the
-/// names whose rows it has written.
-pub(super) const SHOW_ALL: &str = "\
+/// As above, for many names, each of which is there once; where there is a key in $5, removes that word. It does not wait
+/// for rows that others have locked: returns the names whose rows it has written.
+pub(super) const WRITE_ALL: &str = "\
 WITH asked AS (
   SELECT * FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.int8[]),
-    pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[])) AS a(name, fence, state, record)
+    pg_catalog.unnest($3::pg_catalog.text[]), pg_catalog.unnest($4::pg_catalog.text[]),
+    pg_catalog.unnest($5::pg_catalog.text[])) AS a(name, fence, state, record, reader)
 ), unlocked AS (
   SELECT l.name FROM tenure.locks l JOIN asked a ON l.name = a.name
-  WHERE l.fence = a.fence AND (l.state = 'held' OR a.state <> 'held') FOR UPDATE OF l SKIP LOCKED
+  WHERE CASE WHEN a.reader IS NULL THEN l.fence = a.fence AND (l.state = 'held' OR a.state <> 'held')
+    ELSE l.readers ? a.reader END
+  FOR UPDATE OF l SKIP LOCKED
 )
-UPDATE tenure.locks l SET state = a.state, record = a.record, changed_at = pg_catalog.now()
+UPDATE tenure.locks l SET state = COALESCE(a.state, l.state), record = COALESCE(a.record, l.record),
+  readers = CASE WHEN a.reader IS NULL THEN l.readers ELSE l.readers - a.reader END, changed_at = pg_catalog.now()
 FROM asked a JOIN unlocked u ON u.name = a.name WHERE l.name = a.name
 RETURNING l.name";
 
@@ -131,12 +184,13 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1
       = pg_catalog.hashtextextended($1, 0::pg_catalog.int8)
 ORDER BY l.granted DESC, l.waitstart";
 
-pub(super) const RECORD: &str = "SELECT fence, state, backend, record FROM tenure.locks WHERE name = $1";
+pub(super) const RECORD: &str =
+    "SELECT fence, state, backend, record, readers::pg_catalog.text FROM tenure.locks WHERE name = $1";
 
 /// The names that begin with $1 and are held, or were when their holder died.
 pub(super) const BELOW: &str = "\
 SELECT name FROM tenure.locks
-WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND state <> 'released' ORDER BY name";
+WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND (state <> 'released' OR readers <> '{}') ORDER BY name";
 
 /// Marks the holder of this fence as not crashed.
 pub(super) const MARK_BROKEN: &str = "\
@@ -163,6 +217,18 @@ pub(super) const ASK_BREAK: &str = "\
 UPDATE tenure.locks SET state = 'breaking', changed_at = pg_catalog.now()
 WHERE name = $1 AND fence = $2 AND state = 'held'";
 pub(super) const NOTIFY_BREAK: &str = "SELECT pg_catalog.pg_notify('tenure', $1::pg_catalog.text)";
+
+/// Asks the sessions with these words to give their shares up.
+pub(super) const ASK_SHARES: &str = "\
+UPDATE tenure.locks l SET changed_at = pg_catalog.now(), readers = (
+  SELECT pg_catalog.jsonb_object_agg(r.key, CASE WHEN r.key = ANY ($2::pg_catalog.text[])
+    THEN r.value || pg_catalog.jsonb_build_object('breaking', $3::pg_catalog.bool) ELSE r.value END)
+  FROM pg_catalog.jsonb_each(l.readers) AS r)
+WHERE name = $1 AND readers ?| $2::pg_catalog.text[]";
+
+/// Whether that was asked.
+pub(super) const IS_BREAKING_SHARE: &str =
+    "SELECT 1 FROM tenure.locks WHERE name = $1 AND (readers -> $2::pg_catalog.text ->> 'breaking') = 'true'";
 
 /// Takes that back.
 pub(super) const TAKE_BREAK_BACK: &str = "\

@@ -1,5 +1,6 @@
 //! Reads the status of locks, and breaks one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connect::{Answer, Connection, Failure, Purpose, Value, forbidden};
-use super::rows::of_text;
+use super::rows::{Reader, of_text, readers_of};
+use super::tenures::WORD;
 use super::{Postgres, lock_in_words, sql};
 use crate::model::error::{ErrorKind, Result};
 use crate::model::holder::Holder;
@@ -35,11 +37,15 @@ async fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Answ
 struct Backend {
     pid: i32,
     granted: bool,
+    shared: bool,
 }
 
 async fn queue(connection: &Connection, name: &str, limit: Duration) -> Answer<Vec<Backend>> {
     let rows = connection.rows(limit, sql::QUEUE, &[(&name, Type::TEXT)]).await?;
-    Ok(rows.iter().map(|row| Backend { pid: row.get(0), granted: row.get(1) }).collect())
+    Ok(rows
+        .iter()
+        .map(|row| Backend { pid: row.get(0), granted: row.get(1), shared: row.get::<_, &str>(2) == "ShareLock" })
+        .collect())
 }
 
 pub(super) async fn status(postgres: &Postgres, limit: Duration) -> Result<Status> {
@@ -69,12 +75,20 @@ async fn examine(connection: &Connection, limit: Duration, name: &str, target: &
     let queue = queue(connection, name, limit).await?;
     // Before the first lock there is no table.
     let row = row(connection, name, limit).await?;
+    let readers = row.as_ref().map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
     let row = row.as_ref().map(|row| {
         let record = of_text(row.get(3), row.get(0), row.get(1));
         (record, row.get::<_, i32>(2))
     });
     status.waiters = Some(queue.iter().filter(|backend| !backend.granted).count());
-    if let Some(holder) = queue.iter().find(|backend| backend.granted) {
+    if queue.iter().any(|backend| backend.granted && backend.shared) {
+        status.state = State::Held;
+        let holds = |reader: &Reader| queue.iter().any(|backend| backend.granted && backend.pid == reader.backend);
+        let mut records: Vec<_> = readers.values().filter(|reader| holds(reader)).map(Reader::record).collect();
+        records.sort_by_key(|record| record.native.as_ref().and_then(|native| native.acquired_at));
+        status.open_by = records.iter().filter_map(|record| record.pid).collect();
+        status.open_by.dedup();
+    } else if let Some(holder) = queue.iter().find(|backend| backend.granted) {
         status.state = State::Held;
         let record = row.as_ref().filter(|(_, backend)| *backend == holder.pid).map(|(record, _)| record);
         let held = record.filter(|record| record.native.as_ref().is_some_and(|it| it.state == RecordState::Held));
@@ -121,7 +135,7 @@ async fn list_within(postgres: &Postgres, limit: Duration) -> Answer<Vec<Status>
     Ok(found)
 }
 
-/// Returns the row of a name: its fence, state, backend and record.
+/// Returns the row of a name: its fence, state, backend, record and readers.
 async fn row(connection: &Connection, name: &str, limit: Duration) -> Answer<Option<Row>> {
     match connection.rows(limit, sql::RECORD, &[(&name, Type::TEXT)]).await {
         Err(failure) if failure.is_missing() => Ok(None),
@@ -141,6 +155,10 @@ async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
     let mut before: Option<Option<i64>> = None;
     loop {
         let queued = queue(&connection, name, limit).await?;
+        if before.is_none() && queued.iter().any(|backend| backend.granted && backend.shared) {
+            let readers: Vec<i32> = queued.iter().filter(|one| one.granted).map(|one| one.pid).collect();
+            return end_readers(postgres, &connection, &readers, limit).await;
+        }
         let holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
         let row = row(&connection, name, limit).await?;
         // Not a row that another tenure has written meanwhile.
@@ -260,4 +278,84 @@ async fn end_holders(
     }
     connection.batch(limit, "COMMIT").await?;
     Ok(Some(ended || marked))
+}
+
+/// Takes a shared lock from all that have it: their sessions are ended, or asked to give it up where they have other locks.
+async fn end_readers(postgres: &Postgres, connection: &Connection, holders: &[i32], limit: Duration) -> Answer<bool> {
+    let name = &*postgres.url.name;
+    let found = row(connection, name, limit).await?;
+    let words = found.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
+    let words_of = |backend: i32| -> Vec<&str> {
+        words.iter().filter(|(_, reader)| reader.backend == backend).map(|(key, _)| &**key).collect()
+    };
+    let (mut asked, mut keys, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    for holder in holders {
+        match session(connection, *holder, limit).await? {
+            None => {}
+            Some((false, _)) => return Err(forbidden(*holder, "it is another role's")),
+            // Where it has no word, it is another program's.
+            Some((true, locks)) if locks > 1 && !words_of(*holder).is_empty() => {
+                asked.push(*holder);
+                keys.extend(words_of(*holder));
+            }
+            Some(_) => ended.push(*holder),
+        }
+    }
+    let mut broken = !asked.is_empty();
+    if broken {
+        let given_up = ask_for_shares(connection, name, &keys, &asked, limit).await;
+        if let Err(failure) = given_up {
+            let taken_back = mark_shares(connection, name, &keys, false, limit).await;
+            return Err(if taken_back.is_ok() { failure } else { failure.with_hint(STAYS) });
+        }
+    }
+    for holder in ended {
+        connection.batch(limit, "BEGIN").await?;
+        let values: &[Value<'_>] = &[(&name, Type::TEXT), (&words_of(holder), Type::TEXT_ARRAY)];
+        connection.rows(limit, sql::UNSHARE, values).await?;
+        // The connection's end rolls back.
+        broken |= connection.end(holder, limit).await?;
+        connection.batch(limit, "COMMIT").await?;
+    }
+    Ok(broken)
+}
+
+async fn mark_shares(
+    connection: &Connection,
+    name: &str,
+    keys: &[&str],
+    breaking: bool,
+    limit: Duration,
+) -> Answer<()> {
+    let values: &[Value<'_>] = &[(&name, Type::TEXT), (&keys, Type::TEXT_ARRAY), (&breaking, Type::BOOL)];
+    connection.rows(limit, sql::ASK_SHARES, values).await.map(drop)
+}
+
+/// Has sessions give their shares up, because they have other locks. The caller takes the break back where this fails.
+async fn ask_for_shares(
+    connection: &Connection,
+    name: &str,
+    keys: &[&str],
+    holders: &[i32],
+    limit: Duration,
+) -> Answer<()> {
+    let end = Instant::now() + limit;
+    mark_shares(connection, name, keys, true, limit).await?;
+    loop {
+        for key in keys {
+            let told = format!("{WORD}{key}");
+            connection.rows(limit, sql::NOTIFY_BREAK, &[(&told, Type::TEXT)]).await?;
+        }
+        sleep(LOOK_AGAIN).await;
+        let queued = queue(connection, name, limit).await?;
+        let holds = |pid: &&i32| queued.iter().any(|backend| backend.granted && backend.shared && backend.pid == **pid);
+        let Some(holder) = holders.iter().find(holds) else {
+            // Where a session has ended meanwhile, its word is still there.
+            let values: &[Value<'_>] = &[(&name, Type::TEXT), (&keys, Type::TEXT_ARRAY)];
+            return connection.rows(limit, sql::UNSHARE, values).await.map(drop);
+        };
+        if Instant::now() >= end {
+            return Err(not_given_up(*holder));
+        }
+    }
 }
