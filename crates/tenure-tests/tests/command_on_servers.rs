@@ -169,31 +169,43 @@ fn commands_share_a_lock_on_etcd() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("sessions/main", 10);
+    share_a_lock("etcd", &cluster.target("sessions/main", 10), &cluster.target("sessions", 10));
+}
+
+#[test]
+fn commands_share_a_lock_on_postgres() {
+    if !postgres::there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    share_a_lock("postgres", &postgres.target("sessions/main", 10), &postgres.target("sessions", 10));
+}
+
+fn share_a_lock(server: &str, target: &str, above: &str) {
     let shared =
-        |script: &str| Running::from(&["run", "--shared", &target, "--", "sh", "-c", &format!("echo $$; {script}")]);
+        |script: &str| Running::from(&["run", "--shared", target, "--", "sh", "-c", &format!("echo $$; {script}")]);
     let (mut one, mut two) = (shared("echo \"fence:$TENURE_FENCE\"; read line"), shared("exec sleep 1000"));
-    let found = json(&["status", "--json", &target]);
+    let found = json(&["status", "--json", target]);
     assert_eq!((&found["state"], &found["holder"]), (&"held".into(), &Value::Null), "{found}");
     assert_eq!(found["openBy"], serde_json::json!([one.child.id(), two.child.id()]));
-    let (code, out, _) = done(&["status", &target]);
-    assert!(code == Some(0) && out.contains("held (etcd)") && out.contains("open by"), "{out}");
-    let (code, out, _) = done(&["ls", &cluster.target("sessions", 10)]);
+    let (code, out, _) = done(&["status", target]);
+    assert!(code == Some(0) && out.contains(&format!("held ({server})")) && out.contains("open by"), "{out}");
+    let (code, out, _) = done(&["ls", above]);
     assert!(code == Some(0) && out.contains(&two.child.id().to_string()), "{out}");
-    assert_eq!(done(&["run", "-n", &target, "--", "true"]).0, Some(75));
-    assert_eq!(done(&["run", "-n", "--shared", &target, "--", "true"]).0, Some(0));
+    assert_eq!(done(&["run", "-n", target, "--", "true"]).0, Some(75));
+    assert_eq!(done(&["run", "-n", "--shared", target, "--", "true"]).0, Some(0));
     drop(one.stdin.take());
     let (code, out, _) = one.end();
     assert!(code == Some(1) && out.contains("fence:\n"), "a share has no fence: {out}");
-    assert_eq!(done(&["run", "-n", &target, "--", "true"]).0, Some(75));
-    let (code, out, said) = done(&["break", "--force", &target]);
+    assert_eq!(done(&["run", "-n", target, "--", "true"]).0, Some(75));
+    let (code, out, said) = done(&["break", "--force", target]);
     assert!(code == Some(0) && out.contains("its holders notice"), "{out}{said}");
     assert_eq!(two.end().0, Some(76));
-    assert_eq!(done(&["run", "-n", &target, "--", "true"]).0, Some(0));
+    assert_eq!(done(&["run", "-n", target, "--", "true"]).0, Some(0));
     // A file among the targets cannot be shared in this way.
-    let (code, _, said) = done(&["run", "--shared", &target, "./a-file", "--", "true"]);
+    let (code, _, said) = done(&["run", "--shared", target, "./a-file", "--", "true"]);
     assert!(code == Some(64) && said.contains("--shared needs --flock"), "{said}");
-    let (code, _, said) = done(&["run", "--shared", "--flock", &target, "--", "true"]);
+    let (code, _, said) = done(&["run", "--shared", "--flock", target, "--", "true"]);
     assert!(code == Some(69) && said.contains("flock style is for files"), "{said}");
 }
 
