@@ -66,7 +66,7 @@ pub unsafe extern "C" fn tenure_acquire(
     unsafe { acquire(lock, guard, error, |lock| lock.acquire_with(wait(timeout))) }
 }
 
-/// Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`, or a target on etcd.
+/// Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`, or a server's target.
 /// Otherwise as `tenure_acquire`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_acquire_shared(

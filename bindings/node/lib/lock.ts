@@ -47,7 +47,7 @@ export interface LockOptions {
    * lock files. "flock" locks the path itself, and excludes `flock(1)`.
    */
   style?: "lock-file" | "flock" | undefined;
-  /** Acquires shared locks, which exclude exclusive locks but not each other. In flock style, or on etcd. Off by default. */
+  /** Acquires shared locks, which exclude exclusive locks but not each other. In flock style, or on a server. Off by default. */
   shared?: boolean | undefined;
   /** Keeps a record of the holder. Without, the lock is only the `flock` on the path. On by default. */
   record?: boolean | undefined;

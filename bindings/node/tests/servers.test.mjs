@@ -228,30 +228,32 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
   });
 }
 
-test("readers share a lock on etcd", { skip: skips.etcd }, async (t) => {
-  awake(t);
-  const server = await Etcd.start();
-  t.after(() => server.end());
-  const target = server.target("read");
-  const first = await lock(target, { shared: true });
-  const second = await lock(target, { shared: true });
-  assert.deepEqual([first.shared, first.fence, second.shared, second.fence], [true, null, true, null]);
-  const found = await status(target);
-  assert.deepEqual([found.state, found.holder, found.openBy], ["held", undefined, [process.pid]]);
-  const writing = lock(target);
-  await waiters(target, 1);
-  const reading = lock(target, { shared: true });
-  await waiters(target, 2);
-  await first.release();
-  await second.release();
-  const writer = await writing;
-  assert(writer.fence > 0);
-  await waiters(target, 1);
-  await writer.release();
-  const third = await reading;
-  await breakLock(target, { force: true });
-  await assert.rejects(third.release(), { code: "TENURE_LOST" });
-});
+for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
+  test(`readers share a lock on ${kind}`, { skip: skips[kind] }, async (t) => {
+    awake(t);
+    const server = await Kind.start();
+    t.after(() => server.end());
+    const target = server.target("read");
+    const first = await lock(target, { shared: true });
+    const second = await lock(target, { shared: true });
+    assert.deepEqual([first.shared, first.fence, second.shared, second.fence], [true, null, true, null]);
+    const found = await status(target);
+    assert.deepEqual([found.state, found.holder, found.openBy], ["held", undefined, [process.pid]]);
+    const writing = lock(target);
+    await waiters(target, 1);
+    const reading = lock(target, { shared: true });
+    await waiters(target, 2);
+    await first.release();
+    await second.release();
+    const writer = await writing;
+    assert(writer.fence > 0);
+    await waiters(target, 1);
+    await writer.release();
+    const third = await reading;
+    await breakLock(target, { force: true });
+    await assert.rejects(third.release(), { code: "TENURE_LOST" });
+  });
+}
 
 test("a release lets the event loop run", { skip: skips.etcd }, async (t) => {
   awake(t);

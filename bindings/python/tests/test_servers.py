@@ -81,8 +81,8 @@ def test_a_lock_behaves_like_that_of_a_file(server: Any, name: str, other: Any) 
         second.check()
 
 
-def test_readers_share_a_lock_on_etcd(etcd: Any, name: str) -> None:
-    target = etcd.target(name)
+def test_readers_share_a_lock(server: Any, name: str) -> None:
+    target = server.target(name)
     reading = tenure.Lock(target, shared=True)
     with reading as first, reading as second:
         assert first.shared and second.shared and first.fence is None and second.fence is None

@@ -50,7 +50,7 @@ class Lock(_tenure.Lock):
         style: ``"lock-file"`` creates ``<path>.lock`` while the lock is held, which also excludes programs that only know
             lock files. ``"flock"`` locks the path itself with flock(2), which excludes ``flock(1)`` and the package
             filelock.
-        shared: Acquire shared locks, which exclude exclusive locks but not each other. In flock style, or on etcd.
+        shared: Acquire shared locks, which exclude exclusive locks but not each other. In flock style, or on a server.
         reentrant: Allow this process to acquire again while it holds the lock. The process counts its acquires, so two
             of its threads do not exclude each other.
         deadlock_check: Raise WouldDeadlock where a thread would wait for itself. Turn it off if guards are passed to other
