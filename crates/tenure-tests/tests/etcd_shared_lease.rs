@@ -101,6 +101,73 @@ fn a_deleted_key_ends_one_of_a_thousand_locks() {
     holder.must("release again");
 }
 
+/// A thread of another process that is stopped, and resumed on drop.
+struct StoppedThread(i32);
+
+impl StoppedThread {
+    /// Stops the I/O thread of a process while it sleeps, so that it has no mutex.
+    fn io_of(pid: u32) -> StoppedThread {
+        let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let io = tasks.find(|task| name(task).trim() == "tenure-io").expect("it has an I/O thread");
+        let thread: i32 = io.file_name().to_str().unwrap().parse().unwrap();
+        until("a thread that sleeps", || {
+            let stat = std::fs::read_to_string(io.path().join("stat")).unwrap();
+            stat.rsplit(") ").next().unwrap().starts_with('S')
+        });
+        let mut status = 0;
+        // SAFETY: the thread is of a child of this process; `status` is on this stack.
+        unsafe {
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0), 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0, 0), 0);
+            assert_eq!(libc::waitpid(thread, &raw mut status, libc::__WALL), thread);
+        }
+        assert!(libc::WIFSTOPPED(status), "{status}");
+        StoppedThread(thread)
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        // SAFETY: this thread traces that one.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
+    }
+}
+
+#[test]
+fn a_stopped_io_thread_loses_all_in_time() {
+    if !there() {
+        return;
+    }
+    if std::env::var_os(tenure_tests::EMULATOR).is_some() {
+        return tenure_tests::skip("needs ptrace, which an emulator does not have");
+    }
+    let cluster = Cluster::start(1);
+    let mut holder = Actor::start();
+    for at in 0..MANY {
+        // The loss of the first is reported.
+        let events = if at == 0 { "events=1" } else { "" };
+        holder.must(&format!("open l{at} {} {events}", cluster.target(&format!("many/{at}"), 6)));
+        holder.must(&format!("acquire l{at} g{at} never"));
+    }
+    let mut waiter = opened(&cluster.target("many/7", 6));
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &cluster.target("many/7", 6), 1);
+    let stopped = StoppedThread::io_of(holder.pid());
+    // Another thread reports it, by the clock.
+    assert_eq!(receive_soon(&mut holder, "the loss")["event"], "lost");
+    assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");
+    // Whoever is granted one of them has them all lost before: not one check succeeds any more.
+    for at in 0..MANY {
+        holder.must_fail(&format!("check g{at}"), "lost");
+    }
+    drop(stopped);
+    holder.must_fail("acquire l7 again never", "busy");
+    waiter.must("check g");
+    holder.must("acquire l8 again never");
+    waiter.must("release g");
+}
+
 #[test]
 fn a_break_ends_one_lock() {
     if !there() {
@@ -122,7 +189,7 @@ fn a_revoked_lease_ends_all_and_the_next_acquire_begins_another() {
         return;
     }
     let cluster = Cluster::start(1);
-    let mut holder = holder_of_many(&cluster, 200, 30);
+    let mut holder = holder_of_many(&cluster, MANY, 30);
     let mut waiter = opened(&cluster.target("many/7", 30));
     waiter.must("begin l g forever");
     await_waiters(&mut Actor::start(), &cluster.target("many/7", 30), 1);
@@ -130,13 +197,43 @@ fn a_revoked_lease_ends_all_and_the_next_acquire_begins_another() {
     let lease = held[0].rsplit('/').next().unwrap();
     output(cluster.etcdctl().args(["lease", "revoke", lease]));
     assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");
-    until("the losses", || (0..200).all(|at| holder.ask(&format!("check g{at}"))["kind"] == "lost"));
+    until("the losses", || (0..MANY).all(|at| holder.ask(&format!("check g{at}"))["kind"] == "lost"));
     let lost = holder.must_fail("check g0", "lost");
     assert!(said(&lost).contains("lease is gone"), "{lost}");
     holder.must_fail("acquire l7 again never", "busy");
     holder.must("acquire l8 again never");
     holder.must_fail("release g8", "lost");
     holder.must("check again");
+}
+
+#[test]
+fn a_rolling_restart_loses_none_of_many_locks() {
+    if !there() {
+        return;
+    }
+    const LOCKS: usize = 300;
+    let mut cluster = Cluster::start(3);
+    let mut holder = holder_of_many(&cluster, LOCKS, 10);
+    // As an operator does it: the next member as soon as the cluster is healthy. The leader is the second. Each is away until
+    // the lease was renewed without it.
+    let leader = cluster.leader();
+    for at in [leader + 1, leader, leader + 2].map(|at| at % 3) {
+        cluster.stop(at);
+        await_renewal(&mut holder);
+        cluster.restart(at);
+        cluster.await_healthy();
+    }
+    await_renewal(&mut holder);
+    for at in 0..LOCKS {
+        holder.must(&format!("check g{at}"));
+    }
+    let mut other = opened(&cluster.target("many/200", 10));
+    other.must_fail("acquire l g never", "busy");
+    for at in 0..LOCKS {
+        holder.must(&format!("release g{at}"));
+    }
+    assert_eq!(keys(&cluster, "many/"), Vec::<String>::new());
+    other.must("acquire l g never");
 }
 
 #[test]

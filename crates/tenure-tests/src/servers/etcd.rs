@@ -1,5 +1,7 @@
 //! An etcd cluster.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -188,13 +190,35 @@ impl Cluster {
         self.members[at].server.take().unwrap().kill();
     }
 
-    /// Restarts a killed member with its data.
+    /// Ends a member as an operator does, by SIGTERM. A leader hands over to another member first.
+    pub fn stop(&mut self, at: usize) {
+        let server = self.members[at].server.take().unwrap();
+        server.signal(libc::SIGTERM);
+        server.end();
+    }
+
+    /// Starts a member again, with its data.
     pub fn restart(&mut self, at: usize) {
         self.run(at);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Returns the number of messages that a member has received from clients.
+    pub fn requests(&self, at: usize) -> u64 {
+        let text = self.metrics(at);
+        let counts = text.lines().filter(|line| line.starts_with("grpc_server_msg_received_total{"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+    }
+
+    /// Returns what a member tells of itself, as its `/metrics`.
+    pub fn metrics(&self, at: usize) -> String {
+        let mut stream = TcpStream::connect((self.address(at), 2379)).unwrap();
+        let mut text = String::new();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").and_then(|()| stream.read_to_string(&mut text)).unwrap();
+        text
     }
 }
 
