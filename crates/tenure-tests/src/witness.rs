@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use tenure::{Guard, Lock, Wait};
 
-const WORDS: usize = 9;
+const WORDS: usize = 10;
 
 /// The shared memory, with one accessor for each word.
 pub struct Witness(&'static [AtomicU64; WORDS]);
@@ -77,6 +77,11 @@ impl Witness {
         self.0[8].load(SeqCst) as u32
     }
 
+    /// Returns the greatest number of other locks that a process held at once beside the contended one.
+    pub fn most_beside(&self) -> u64 {
+        self.0[9].load(SeqCst)
+    }
+
     /// Writes with this fence; returns `false` if the resource has seen a newer fence.
     fn write(&self, fence: u64) -> bool {
         let newer = |last: u64| (last <= fence).then_some(fence);
@@ -98,11 +103,45 @@ impl Witness {
     }
 }
 
-/// Acquires, works and releases until the stop word is set: `fenced TARGET FILE`.
+/// Holds other locks below a target, as many as are asked for, with the lease or in the sessions of the contended one. Those
+/// that are lost are acquired again.
+fn hold_beside(above: &str, count: usize, witness: &Witness) {
+    let open = |at: usize| {
+        let name = format!("{}/{at}", std::process::id());
+        Lock::open(tenure::server::below(above, &name).unwrap()).unwrap()
+    };
+    let mut all: Vec<(Lock, Option<Guard>)> = (0..count).map(|at| (open(at), None)).collect();
+    while witness.stop_word().load(SeqCst) == 0 {
+        for (lock, guard) in all.iter_mut().filter(|(_, guard)| guard.as_ref().is_none_or(|held| held.check().is_err()))
+        {
+            if witness.stop_word().load(SeqCst) != 0 {
+                break;
+            }
+            // Its release frees the name at once, where it was lost alone.
+            *guard = None;
+            *guard = lock.acquire_with(Wait::For(Duration::from_secs(5))).ok();
+        }
+        let held = all.iter().filter(|(_, guard)| guard.as_ref().is_some_and(|held| held.check().is_ok())).count();
+        witness.0[9].fetch_max(held as u64, SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Acquires, works and releases until the stop word is set: `fenced TARGET FILE [ABOVE COUNT]`. With COUNT, the process also holds
+/// that many locks below the target ABOVE.
 pub fn work() {
     let words: Vec<String> = std::env::args().collect();
-    let witness = Witness::of(Path::new(&words[2]));
-    let lock = Lock::open(&words[1]).unwrap();
+    let witness = &Witness::of(Path::new(&words[2]));
+    std::thread::scope(|scope| {
+        if let [_, _, _, above, count] = &*words {
+            scope.spawn(|| hold_beside(above, count.parse().unwrap(), witness));
+        }
+        compete(&words[1], witness);
+    });
+}
+
+fn compete(target: &str, witness: &Witness) {
+    let lock = Lock::open(target).unwrap();
     let mut round = u64::from(std::process::id());
     while witness.stop_word().load(SeqCst) == 0 {
         // A server that is being killed answers with any error; the next attempt decides.

@@ -3,8 +3,10 @@
 //! A short run is part of the suite. The long one:
 //!
 //! ```text
-//! TENURE_FENCED_SECONDS=600 cargo test -p tenure-tests --test fenced -- --nocapture
+//! TENURE_FENCED_SECONDS=600 TENURE_FENCED_BESIDE=1000 cargo test -p tenure-tests --test fenced -- --nocapture
 //! ```
+//!
+//! Each process also holds other locks, with the same lease or in the same sessions. An operator deletes some of them.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests")]
 
@@ -36,6 +38,8 @@ type Later = (Instant, u32);
 
 struct Crew {
     target: String,
+    /// The target below which each worker holds other locks.
+    above: String,
     file: PathBuf,
     workers: Vec<Server>,
     later: VecDeque<Later>,
@@ -43,13 +47,13 @@ struct Crew {
     shortest_stop: u64,
     kills: u32,
     stops: u32,
+    breaks: u32,
 }
 
 impl Crew {
-    fn start(target: String, file: &Path, shortest_stop: u64) -> Crew {
-        let file = file.to_owned();
-        let mut crew =
-            Crew { target, file, workers: Vec::new(), later: VecDeque::new(), shortest_stop, kills: 0, stops: 0 };
+    fn start(target: String, above: String, file: &Path, shortest_stop: u64) -> Crew {
+        let (file, workers, later) = (file.to_owned(), Vec::new(), VecDeque::new());
+        let mut crew = Crew { target, above, file, workers, later, shortest_stop, kills: 0, stops: 0, breaks: 0 };
         for _ in 0..WORKERS {
             let worker = crew.worker();
             crew.workers.push(worker);
@@ -58,7 +62,16 @@ impl Crew {
     }
 
     fn worker(&self) -> Server {
-        Server::start(Command::new(fenced_program()).arg(&self.target).arg(&self.file))
+        let mut worker = Command::new(fenced_program());
+        worker.arg(&self.target).arg(&self.file).arg(&self.above).arg(beside().to_string());
+        Server::start(&mut worker)
+    }
+
+    /// Returns the name of one of the other locks that a worker holds.
+    fn name_beside(&mut self, random: &mut Random) -> String {
+        self.breaks += 1;
+        let worker = &self.workers[random.below(WORKERS as u64) as usize];
+        format!("beside/{}/{}", worker.pid(), random.below(beside()))
     }
 
     fn kill(&mut self, at: usize) {
@@ -121,12 +134,14 @@ impl Crew {
             worker.end();
         }
         println!(
-            "{} grants, {} writes, {} refused, {} kills, {} stops",
+            "{} grants, {} writes, {} refused, {} kills, {} stops; up to {} locks beside, {} of them broken",
             witness.grants(),
             witness.writes(),
             witness.refused(),
             self.kills,
-            self.stops
+            self.stops,
+            witness.most_beside(),
+            self.breaks
         );
         assert_eq!(witness.double(), 0, "two processes believed to hold at once");
         assert_eq!(witness.wrongly_refused(), 0, "a holder's fence was older than another's");
@@ -135,7 +150,8 @@ impl Crew {
 
     /// A killed holder's lease must expire each time, so a short run has few grants.
     fn has_done_enough(&self, witness: &Witness) -> bool {
-        witness.grants() > 2 && witness.writes() > 10 && self.kills > 0 && self.stops > 0
+        let worked = witness.grants() > 2 && witness.writes() > 10 && witness.most_beside() > 0;
+        worked && self.kills > 0 && self.stops > 0
     }
 }
 
@@ -147,14 +163,22 @@ struct Span {
 
 impl Span {
     fn begin() -> Span {
-        let asked = std::env::var("TENURE_FENCED_SECONDS").ok().and_then(|text| text.parse().ok());
-        Span { began: Instant::now(), seconds: asked.unwrap_or(12) }
+        Span { began: Instant::now(), seconds: number("TENURE_FENCED_SECONDS", 12) }
     }
 
     fn is_over(&self, crew: &Crew, witness: &Witness) -> bool {
         let past = self.began.elapsed().as_secs();
         past >= self.seconds && (crew.has_done_enough(witness) || past >= self.seconds + 300)
     }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Returns how many other locks each worker holds.
+fn beside() -> u64 {
+    number("TENURE_FENCED_BESIDE", 20)
 }
 
 fn seed() -> Random {
@@ -173,7 +197,7 @@ fn on_etcd() {
     let file = folder.path().join("words");
     let witness = Witness::of(&file);
     let mut random = seed();
-    let mut crew = Crew::start(cluster.target("a", 2), &file, 2500);
+    let mut crew = Crew::start(cluster.target("a", 2), cluster.target("beside", 2), &file, 2500);
     let span = Span::begin();
     let mut down: Option<(usize, Instant, bool)> = None;
     while !span.is_over(&crew, &witness) {
@@ -202,6 +226,21 @@ fn on_etcd() {
                 }
                 down = Some((member, Instant::now() + Duration::from_millis(500 + random.below(2500)), stopped));
             }
+            6 => {
+                let name = crew.name_beside(&mut random);
+                let mut del = cluster.etcdctl();
+                // A member may be down.
+                del.args([
+                    "--dial-timeout",
+                    "500ms",
+                    "--command-timeout",
+                    "500ms",
+                    "del",
+                    "--prefix",
+                    &format!("{name}/"),
+                ]);
+                let _ = del.output();
+            }
             _ => {}
         }
     }
@@ -216,12 +255,13 @@ fn on_postgres() {
     if !postgres::there() {
         return;
     }
-    let mut server = Postgres::start();
+    // Room for the locks of all workers.
+    let mut server = Postgres::start_with(&["max_locks_per_transaction=256"]);
     let folder = folder();
     let file = folder.path().join("words");
     let witness = Witness::of(&file);
     let mut random = seed();
-    let mut crew = Crew::start(server.target("a", 2), &file, 1500);
+    let mut crew = Crew::start(server.target("a", 2), server.target("beside", 2), &file, 1500);
     let span = Span::begin();
     while !span.is_over(&crew, &witness) {
         std::thread::sleep(Duration::from_millis(50));
@@ -234,7 +274,13 @@ fn on_postgres() {
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND granted";
                 let _ = server.psql().args(["-c", holders]).output();
             }
-            6 if random.below(6) == 0 => {
+            6 if random.below(2) == 0 => {
+                // As `break --force` does it: the holder gives the lock up.
+                let target = server.target(&crew.name_beside(&mut random), 2);
+                let options = tenure::BreakOptions::default().force(true);
+                std::thread::spawn(move || tenure::break_lock(target, &options));
+            }
+            6 if random.below(3) == 0 => {
                 if random.below(2) == 0 {
                     server.stop();
                 } else {

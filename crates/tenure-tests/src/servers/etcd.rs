@@ -213,7 +213,7 @@ impl Cluster {
         counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
     }
 
-    /// Returns what a member tells of itself, as its `/metrics`.
+    /// Returns a member's metrics.
     pub fn metrics(&self, at: usize) -> String {
         let mut stream = TcpStream::connect((self.address(at), 2379)).unwrap();
         let mut text = String::new();
