@@ -157,7 +157,7 @@ fn a_stopped_io_thread_loses_all_in_time() {
     // Another thread reports it, by the clock.
     assert_eq!(receive_soon(&mut holder, "the loss")["event"], "lost");
     assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");
-    // Whoever is granted one of them has them all lost before: not one check succeeds any more.
+    // All were lost before the waiter was granted one of them.
     for at in 0..MANY {
         holder.must_fail(&format!("check g{at}"), "lost");
     }

@@ -1,9 +1,13 @@
 //! Functions that only the command `tenure` needs. They are no part of the interface.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::guard::Guard;
+use crate::lock::Lock;
 use crate::model::error::{Error, Result};
+use crate::server;
+use crate::several;
 use crate::sys;
 
 /// Makes every child that *any* thread of this process starts inherit the kernel lock, while the returned value lives. Drop
@@ -28,6 +32,33 @@ pub fn keep_for_children(guard: &Guard) -> Result<KeptForChildren> {
 #[derive(Debug)]
 pub struct KeptForChildren {
     _files: Vec<sys::Inherited>,
+}
+
+/// Returns the indexes of locks in the order in which several are acquired, each lock once: as [`acquire_all`], for a caller
+/// that acquires them one after the other.
+///
+/// # Errors
+///
+/// As [`Lock::open`].
+///
+/// [`acquire_all`]: crate::acquire_all
+pub fn order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
+    let order = several::order(locks)?;
+    Ok(order.into_iter().filter(|(_, repeats)| !repeats).map(|(at, _)| at).collect())
+}
+
+/// Fails where a lease was lost while another lock was waited for.
+///
+/// # Errors
+///
+/// As [`Guard::check`].
+pub fn check_leases(guards: &[Guard]) -> Result<()> {
+    several::check_leases(guards)
+}
+
+/// Returns the name of a lock on its server, or the name below which `target` lists; `None` for a file.
+pub fn name_on_server(target: &Path) -> Option<String> {
+    server::name(target)
 }
 
 /// Returns the time within which a SIGTERM asks this process to end, if it came from an acquire with

@@ -100,6 +100,7 @@ pub mod process;
 mod record;
 mod schedule;
 pub mod server;
+mod several;
 mod slots;
 mod sys;
 mod util;
@@ -117,6 +118,7 @@ pub use model::options::{Event, IfBusy, Options, Overrun, StalePolicy, Style, Wa
 pub use model::stale_reason::StaleReason;
 pub use model::status::{State, Status};
 pub use operations::{BreakOptions, Broken, break_lock, clean, history, list, status};
+pub use several::acquire_all;
 pub use slots::slots;
 
 /// Escapes text of other programs for a terminal, and paths for a shell.

@@ -11,6 +11,7 @@ use crate::maintenance::gate;
 use crate::model::backend::Backend;
 use crate::model::error::Result;
 use crate::model::options::{Options, Wait};
+use crate::model::rank::Rank;
 use crate::model::status::Status;
 use crate::schedule;
 use crate::server::{self, ServerLock};
@@ -379,6 +380,11 @@ impl Lock {
     #[cfg(feature = "tokio")]
     pub async fn acquire_shared_async(&self, wait: Wait) -> Result<Guard> {
         crate::future::acquire(&self.0, LockKind::Shared, wait).await
+    }
+
+    /// Returns the lock's place in the order in which several are acquired.
+    pub(crate) fn rank(&self) -> Result<Rank> {
+        self.0.rank()
     }
 
     /// Returns the path that the lock protects, or the name on a server.

@@ -1,18 +1,17 @@
 //! Acquires the locks of a call: all of them, or none.
 
-use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tenure::{Event, Guard, Lock, Options, Previous, Wait, escape, server};
+use tenure::{Event, Guard, Lock, Options, Previous, Wait, command, escape, server};
 
 use super::announcer::Announcer;
 use super::signals::{Stop, next_ending_signal};
 use crate::options::LockOptions;
 use crate::output::{Failure, describe, stream};
-use crate::sys::{self, Signals};
+use crate::sys::Signals;
 
 /// How long a signal waits for a server to remove this process from its queue.
 const LEAVE_QUEUE: Duration = Duration::from_secs(1);
@@ -64,25 +63,20 @@ pub(crate) fn acquire(
     }
     let wait = args.wait();
     let began = Instant::now();
-    let mut opened = Vec::new();
-    for (index, target) in args.targets.iter().enumerate() {
-        let lock = options.open(target).map_err(Failure::from)?;
-        let on_server = server::scheme(target).map_err(Failure::from)?.is_some();
-        // The order: locks on servers first, then by device and inode of the folder, then by name. A single target needs
-        // no order.
-        let folder = if args.targets.len() == 1 || on_server { (0, 0) } else { folder_identity(target)? };
-        let name = if on_server { Some(target.as_os_str()) } else { target.file_name() };
-        opened.push((folder, name.map(OsStr::to_owned), index, lock));
-    }
-    opened.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
-    opened.dedup_by(|a, b| (a.0, &a.1) == (b.0, &b.1));
-    let first = opened.iter().position(|(_, _, index, _)| *index == 0).unwrap_or(0);
+    let opened = args.targets.iter().map(|target| options.open(target).map_err(Failure::from));
+    let opened = opened.collect::<Result<Vec<Lock>, Failure>>()?;
+    let order = match &*opened {
+        [_] => vec![0],
+        several => command::order_of(&several.iter().collect::<Vec<_>>()).map_err(Failure::from)?,
+    };
+    // The first target is never a repetition of another: of the same lock, the one that was named first stays.
+    let first = order.iter().position(|index| *index == 0).unwrap_or(0);
 
     // A failure drops the guards that were acquired so far, which releases them.
-    let mut guards = Vec::with_capacity(opened.len());
-    for (_, _, index, lock) in opened {
+    let mut guards = Vec::with_capacity(order.len());
+    for index in order {
         let target = &args.targets[index];
-        let guard = acquire_one(args, target, lock, wait, signals)?;
+        let guard = acquire_one(args, target, opened[index].clone(), wait, signals)?;
         if !args.quiet
             && let Previous::Crashed(holder) = guard.previous()
         {
@@ -102,6 +96,7 @@ pub(crate) fn acquire(
         drop(guards);
         return Err(Stop::Signalled(signal));
     }
+    command::check_leases(&guards).map_err(Failure::from)?;
     Ok(Held { guards, first, since: Instant::now() })
 }
 
@@ -111,15 +106,6 @@ fn command_of_call() -> Option<String> {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let command = words.iter().position(|word| word == "--").map(|dashes| &words[dashes + 1..])?;
     Some(command.join(" ")).filter(|line| !line.is_empty())
-}
-
-/// Returns device and inode of the target's folder.
-fn folder_identity(target: &Path) -> Result<(u64, u64), Failure> {
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    sys::device_and_inode(folder).map_err(|error| Failure::io(&describe::path(folder), &error))
 }
 
 fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signals: &Signals) -> Result<Guard, Stop> {

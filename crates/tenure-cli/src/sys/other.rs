@@ -173,10 +173,6 @@ pub(crate) fn descends_from(_pid: i32, _ancestor: u32) -> bool {
     false
 }
 
-pub(crate) fn device_and_inode(_folder: &Path) -> io::Result<(u64, u64)> {
-    unsupported("run")
-}
-
 pub(crate) type Stamp = ();
 
 pub(crate) fn stamp(_lock_file: &Path) -> Option<Stamp> {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::model::error::{Advice, Error, ErrorKind, Result};
+use crate::model::rank::Rank;
 use crate::sys::{
     self, Dir, File, FileId, FileKind, FileSystem, LockFileKind, Name, ReplaceSteps, Stat, TakeoverSteps,
 };
@@ -79,6 +80,13 @@ pub(crate) struct ParentDir {
 }
 
 impl ParentDir {
+    /// Returns the place of a target in this folder, in the order in which several locks are acquired.
+    #[allow(dead_code, reason = "the simulation acquires one lock at a time")]
+    pub(crate) fn rank_of(&self, target: &Path) -> Result<Rank> {
+        let FileId { device, inode } = self.dir_stat.id;
+        Ok(Rank::File { device, inode, name: split(target)?.1.to_owned() })
+    }
+
     /// Returns whether this descriptor serves as well as the other's. The inode number alone does not prove it: the
     /// same folder may be reached through two mounts, only one of which may be written; its mode and owner may have
     /// changed since; and on a network file system a number may be reused while a descriptor of the old folder is still

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::model::error::{Error, Result};
 use crate::model::options::Wait;
+use crate::model::rank::Rank;
 use crate::model::status::Status;
 use crate::model::tenure::Tenure;
 use crate::sys::LockKind;
@@ -17,6 +18,10 @@ use crate::sys::LockKind;
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// The path that the lock protects, or the name on a server.
     fn target(&self) -> &Path;
+
+    /// Returns the lock's place in the order in which several are acquired.
+    #[allow(dead_code, reason = "the simulation acquires one lock at a time")]
+    fn rank(&self) -> Result<Rank>;
 
     /// Acquires the lock, blocking this thread for as long as `wait` allows.
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>>;

@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod holder;
 mod json;
 pub(crate) mod options;
+pub(crate) mod rank;
 pub(crate) mod report;
 pub(crate) mod request;
 pub(crate) mod stale_reason;

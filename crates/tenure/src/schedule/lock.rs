@@ -15,6 +15,7 @@ use crate::file::paths::LockPaths;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, Wait};
+use crate::model::rank::Rank;
 use crate::model::status::Status;
 use crate::model::tenure::Tenure;
 use crate::sys::LockKind;
@@ -71,6 +72,10 @@ impl ScheduledLock {
 impl Backend for ScheduledLock {
     fn target(&self) -> &Path {
         self.0.file.target()
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        self.0.file.rank()
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {

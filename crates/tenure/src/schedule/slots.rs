@@ -26,6 +26,7 @@ use crate::file::status::current_holder;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
+use crate::model::rank::Rank;
 use crate::model::status::{State, Status};
 use crate::model::tenure::Tenure;
 use crate::sys::{Access, FileWatch, LockKind};
@@ -121,6 +122,10 @@ impl SlotsLock {
 impl Backend for SlotsLock {
     fn target(&self) -> &Path {
         &self.0.paths.target_path
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        self.0.paths.folder.rank_of(&self.0.paths.target_path)
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {

@@ -18,6 +18,7 @@ use super::tenure::ServerTenure;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
+use crate::model::rank::Rank;
 use crate::model::status::Status;
 use crate::model::tenure::Tenure;
 use crate::sys::{self, LockKind};
@@ -125,6 +126,10 @@ impl ServerLock {
 impl Backend for ServerLock {
     fn target(&self) -> &Path {
         &self.server.url().target
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        Ok(self.server.url().rank())
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {

@@ -75,3 +75,4 @@ pub use crate::model::tenure::LeaseLeft;
 
 pub(crate) use self::lock::ServerLock;
 pub(crate) use self::open::{open, open_lock};
+pub(crate) use self::url::name;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::rank::Rank;
 use crate::model::status::Scheme;
 
 /// The length of a lease where the target has no `ttl=`.
@@ -95,6 +96,12 @@ pub fn below(target: impl AsRef<Path>, name: &str) -> Result<PathBuf> {
         "" => url.sibling(name),
         above => url.sibling(&format!("{above}/{name}")),
     })
+}
+
+/// Returns the name of a lock on its server, or the name below which `target` lists; `None` for a file.
+pub(crate) fn name(target: &Path) -> Option<String> {
+    let scheme = scheme(target).ok()??;
+    Url::parse(target, scheme).ok().map(|url| url.name)
 }
 
 /// A server, or one member of a cluster.
@@ -274,6 +281,21 @@ impl Url {
             name if name.contains('\0') => wrong("the name of a lock has no NUL"),
             name => Ok(name),
         }
+    }
+
+    /// Returns the lock's place in the order in which several are acquired.
+    #[allow(dead_code, reason = "only a server's lock has one, which needs a feature")]
+    pub(crate) fn rank(&self) -> Rank {
+        let servers = match &self.socket {
+            Some(folder) => vec![folder.to_string_lossy().into_owned()],
+            None => self.hosts.iter().map(|host| host.authority().to_ascii_lowercase()).collect(),
+        };
+        // On etcd the path is the name.
+        let database = match self.scheme {
+            Scheme::Etcd => "",
+            Scheme::Postgres => &self.path,
+        };
+        Rank::of_server(self.scheme, &self.name, database, servers)
     }
 
     /// Returns the target of another name on the same server.

@@ -14,6 +14,7 @@ use crate::model::backend::{Backend, Begun, Pending};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::{Options, Style, Wait};
+use crate::model::rank::Rank;
 use crate::model::request::Request;
 use crate::model::status::Status;
 use crate::model::tenure::{Facts, Tenure};
@@ -85,6 +86,10 @@ impl FileLock {
 impl Backend for FileLock {
     fn target(&self) -> &Path {
         &self.queue.target_path
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        self.queue.folder.rank_of(&self.queue.target_path)
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {

@@ -1,18 +1,11 @@
 //! Metadata of files: identity, and the times by which reads and changes are noticed.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::event::Timespec;
 use rustix::fs::{AtFlags, CWD, Timestamps, UTIME_OMIT};
-
-/// Returns device and inode of a folder.
-pub(crate) fn device_and_inode(folder: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata(folder)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
 
 /// The time of the last read of a file: seconds and nanoseconds.
 pub(crate) type AccessTime = (i64, i64);

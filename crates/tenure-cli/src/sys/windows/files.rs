@@ -6,16 +6,6 @@ use std::os::windows::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Returns two numbers that order folders alike in all processes, made from the folder's path.
-pub(crate) fn device_and_inode(folder: &Path) -> io::Result<(u64, u64)> {
-    let path = fs::canonicalize(folder)?;
-    let hash = |seed: u64| {
-        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        path.as_os_str().as_encoded_bytes().iter().fold(seed, fold)
-    };
-    Ok((hash(0xcbf2_9ce4_8422_2325), hash(0x6c62_272e_07bb_0142)))
-}
-
 /// Access times are not kept by default on Windows.
 pub(crate) type AccessTime = ();
 
