@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
+use tenure::Lock;
 use tenure_tests::servers::Silent;
 use tenure_tests::servers::etcd::{self, Cluster};
 use tenure_tests::servers::postgres::{self, Postgres};
@@ -282,6 +283,43 @@ fn a_password_in_a_target_is_refused_and_never_printed() {
     }
     let (code, _, said) = done(&["run", "redis://127.0.0.1/0", "--", "true"]);
     assert!(code == Some(69) && said.contains("no kind of server"), "{said}");
+}
+
+#[test]
+fn the_locks_of_a_server_are_listed_as_a_tree() {
+    if !etcd::there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let hold = |name: &str| {
+        let options = Lock::options().label(format!("label of {name}"));
+        options.open(cluster.target(name, 30)).unwrap().acquire().unwrap()
+    };
+    let names = ["jobs/nightly/backup", "jobs/nightly/report", "sessions", "jobs/weekly"];
+    let guards: Vec<_> = names.iter().map(|name| hold(name)).collect();
+    let root = format!("etcd://{}:2379", cluster.address(0));
+    let shows = |target: &str, tree: &[&str]| {
+        let (code, out, said) = done(&["ls", target]);
+        assert_eq!((code, said.as_str()), (Some(0), ""));
+        let rows: Vec<&str> = out.lines().skip(1).collect();
+        assert!(rows[0] == target && rows.len() == 1 + tree.len(), "{out}");
+        for (row, branch) in rows[1..].iter().zip(tree) {
+            let is_lock = row.contains("held") && row.contains("label of ");
+            let name = branch.trim_start_matches(['│', ' ', '├', '└', '─']);
+            assert!(row.starts_with(branch) && is_lock != ["jobs", "nightly"].contains(&name), "{row:?}\n{out}");
+        }
+    };
+    let all = ["├─ jobs", "│  ├─ nightly", "│  │  ├─ backup", "│  │  └─ report", "│  └─ weekly", "└─ sessions"];
+    shows(&root, &all);
+    shows(&format!("{root}/jobs"), &["├─ nightly", "│  ├─ backup", "│  └─ report", "└─ weekly"]);
+    let found = json(&["ls", "--json", &root]);
+    let mut targets: Vec<&str> =
+        found["locks"].as_array().unwrap().iter().map(|lock| lock["target"].as_str().unwrap()).collect();
+    targets.sort_unstable();
+    let mut all: Vec<String> = names.iter().map(|name| format!("{root}/{name}")).collect();
+    all.sort_unstable();
+    assert_eq!(targets, all);
+    drop(guards);
 }
 
 #[test]

@@ -7,13 +7,16 @@ use tenure::{ListOptions, Status};
 use crate::options::WalkOptions;
 use crate::output::json::{self, ListJson, LockJson};
 use crate::output::table::Table;
-use crate::output::{Failure, describe, exit, stream, terminal};
+use crate::output::{Failure, describe, exit, stream, terminal, tree};
 
 /// List the locks in a folder that are held or stale
 ///
 /// On a narrow terminal long commands, labels and names are cut, and less important columns are left out; --json prints
 /// everything. `ls` never creates a file, waits, or disturbs a holder. It ignores files that are no locks, such as
 /// `Cargo.lock`.
+///
+/// The locks of a server are shown as a tree of their names, in which a slash begins a branch. With --json each has its whole
+/// target.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -21,6 +24,7 @@ Examples:
   tenure ls sessions --recursive    the locks in `sessions` and below
   tenure ls --json | jq -r '.locks[] | select(.state == \"stale\") | .target'
                                     the targets whose holder is dead
+  tenure ls etcd://etcd-1/sessions  the locks below `sessions` on a server, as a tree
 
 Exit codes:
   0       success (a missing folder has no locks)
@@ -53,10 +57,14 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     } else if locks.is_empty() {
         stream::message(&format!("no locks in {}", describe::path(&args.dir)));
     } else {
-        let mut table = Table::new(&[]);
-        for lock in &locks {
-            table.add(lock, &[]);
-        }
+        let table = match tenure::server::scheme(&args.dir)? {
+            Some(_) => tree::table(&args.dir, &locks),
+            None => {
+                let mut table = Table::new(&[]);
+                locks.iter().for_each(|lock| table.add(lock, &[]));
+                table
+            }
+        };
         stream::print(&table.render(terminal::output_width()))?;
         std::mem::forget(table);
     }

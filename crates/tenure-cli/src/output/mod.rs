@@ -7,5 +7,6 @@ pub(crate) mod json;
 pub(crate) mod stream;
 pub(crate) mod table;
 pub(crate) mod terminal;
+pub(crate) mod tree;
 
 pub(crate) use exit::Failure;

@@ -1,4 +1,5 @@
-//! Locks as a table: a heading, and one line for each lock, so that `grep` and `sort` work on it.
+//! Locks as a table: a heading, and one line for each lock, so that `grep` and `sort` work on it. For the locks of a server the
+//! names are a [tree](super::tree).
 //!
 //! Where the table is too wide, the wide columns are cut first, and then the least important columns are left out. Table
 //! crates wrap wide cells into several lines, or do not know which columns are the least important.
@@ -43,22 +44,41 @@ const GAP: usize = 2;
 
 pub(crate) struct Table {
     columns: Vec<Column>,
-    rows: Vec<(State, Vec<String>)>,
+    /// A name that is no lock has no state.
+    rows: Vec<(Option<State>, Vec<String>)>,
+    /// The targets are parts of names, whose beginning tells more than the end.
+    is_tree: bool,
 }
 
 impl Table {
     /// Creates an empty table, with `more` headings after those that every table has.
     pub(crate) fn new(more: &[&'static str]) -> Table {
         let more = more.iter().map(|&heading| column(heading, ALL, ALL, ALL));
-        Table { columns: COLUMNS.into_iter().chain(more).collect(), rows: Vec::new() }
+        Table { columns: COLUMNS.into_iter().chain(more).collect(), rows: Vec::new(), is_tree: false }
+    }
+
+    /// Creates an empty table for a tree of names.
+    pub(crate) fn of_tree() -> Table {
+        Table { is_tree: true, ..Table::new(&[]) }
+    }
+
+    /// Adds a row for a name that is no lock itself.
+    pub(crate) fn add_name(&mut self, name: String) {
+        let cells = std::iter::once(name).chain(vec![String::new(); self.columns.len() - 1]).collect();
+        self.push(None, cells);
     }
 
     /// Adds a row for `found`, with a cell for each of the additional headings.
     pub(crate) fn add(&mut self, found: &Status, more: &[String]) {
+        self.add_as(describe::path(&found.target), found, more);
+    }
+
+    /// As [`add`](Table::add), with another text for the target.
+    pub(crate) fn add_as(&mut self, target: String, found: &Status, more: &[String]) {
         let holder = found.holder.as_ref();
         let text = |text: Option<&String>| text.map_or("-".into(), |text| escape::text(text));
         let cells = vec![
-            describe::path(&found.target),
+            target,
             found.state.as_str().to_owned(),
             match holder.and_then(Holder::pid) {
                 Some(pid) => pid.to_string(),
@@ -70,10 +90,10 @@ impl Table {
             found.waiters.map_or("-".to_owned(), |waiters| waiters.to_string()),
             text(holder.and_then(|holder| holder.label.as_ref())),
         ];
-        self.push(found.state, cells.into_iter().chain(more.iter().cloned()).collect());
+        self.push(Some(found.state), cells.into_iter().chain(more.iter().cloned()).collect());
     }
 
-    fn push(&mut self, state: State, mut cells: Vec<String>) {
+    fn push(&mut self, state: Option<State>, mut cells: Vec<String>) {
         for (cell, column) in cells.iter_mut().zip(&self.columns) {
             if column.most < ALL && width(cell) > column.most {
                 *cell = cut_end(cell, column.most);
@@ -88,7 +108,7 @@ impl Table {
         let shown: Vec<usize> = (0..widths.len()).filter(|&column| widths[column] > 0).collect();
         let headings = self.columns.iter().map(|column| column.heading.to_owned()).collect();
         let mut text = String::new();
-        let rows = self.rows.iter().map(|(state, row)| (Some(*state), row));
+        let rows = self.rows.iter().map(|(state, row)| (*state, row));
         for (state, row) in [(None, &headings)].into_iter().chain(rows) {
             for &column in &shown {
                 if column != shown[0] {
@@ -97,7 +117,7 @@ impl Table {
                 let columns = widths[column];
                 let cell: Cow<'_, str> = match column {
                     _ if width(&row[column]) <= columns => row[column].as_str().into(),
-                    TARGET => cut_start(&row[column], columns).into(),
+                    TARGET if !self.is_tree => cut_start(&row[column], columns).into(),
                     _ => cut_end(&row[column], columns).into(),
                 };
                 let room = columns.saturating_sub(width(&cell));
@@ -168,8 +188,11 @@ mod tests {
         let mut table = Table::new(&[]);
         let row = |cells: [&str; 7]| cells.map(str::to_owned).to_vec();
         let command = "node gateway.js --port 8080 --verbose --and-so-on --for-ever";
-        table.push(State::Held, row(["sessions/main.jsonl", "held", "4242", command, "2 h 5 min", "2", "run 8f2c"]));
-        table.push(State::Stale, row(["a", "stale", "7", "-", "3 min", "-", "漢字漢字漢字漢字"]));
+        table.push(
+            Some(State::Held),
+            row(["sessions/main.jsonl", "held", "4242", command, "2 h 5 min", "2", "run 8f2c"]),
+        );
+        table.push(Some(State::Stale), row(["a", "stale", "7", "-", "3 min", "-", "漢字漢字漢字漢字"]));
         table
     }
 
