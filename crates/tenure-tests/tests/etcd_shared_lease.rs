@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tenure::{Event, Lock, Requester};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::network::{Far, Late};
-use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said};
+use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said, stop_io_thread};
 use tenure_tests::{Actor, until};
 
 const MANY: usize = 1000;
@@ -101,46 +101,10 @@ fn a_deleted_key_ends_one_of_a_thousand_locks() {
     holder.must("release again");
 }
 
-/// A thread of another process that is stopped, and resumed on drop.
-struct StoppedThread(i32);
-
-impl StoppedThread {
-    /// Stops the I/O thread of a process while it sleeps, so that it has no mutex.
-    fn io_of(pid: u32) -> StoppedThread {
-        let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-        let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        let io = tasks.find(|task| name(task).trim() == "tenure-io").expect("it has an I/O thread");
-        let thread: i32 = io.file_name().to_str().unwrap().parse().unwrap();
-        until("a thread that sleeps", || {
-            let stat = std::fs::read_to_string(io.path().join("stat")).unwrap();
-            stat.rsplit(") ").next().unwrap().starts_with('S')
-        });
-        let mut status = 0;
-        // SAFETY: the thread is of a child of this process; `status` is on this stack.
-        unsafe {
-            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0), 0, "{}", std::io::Error::last_os_error());
-            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0, 0), 0);
-            assert_eq!(libc::waitpid(thread, &raw mut status, libc::__WALL), thread);
-        }
-        assert!(libc::WIFSTOPPED(status), "{status}");
-        StoppedThread(thread)
-    }
-}
-
-impl Drop for StoppedThread {
-    fn drop(&mut self) {
-        // SAFETY: this thread traces that one.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
-    }
-}
-
 #[test]
 fn a_stopped_io_thread_loses_all_in_time() {
     if !there() {
         return;
-    }
-    if std::env::var_os(tenure_tests::EMULATOR).is_some() {
-        return tenure_tests::skip("needs ptrace, which an emulator does not have");
     }
     let cluster = Cluster::start(1);
     let mut holder = Actor::start();
@@ -153,7 +117,7 @@ fn a_stopped_io_thread_loses_all_in_time() {
     let mut waiter = opened(&cluster.target("many/7", 6));
     waiter.must("begin l g forever");
     await_waiters(&mut Actor::start(), &cluster.target("many/7", 6), 1);
-    let stopped = StoppedThread::io_of(holder.pid());
+    let stopped = stop_io_thread(&holder);
     // Another thread reports it, by the clock.
     assert_eq!(receive_soon(&mut holder, "the loss")["event"], "lost");
     assert_eq!(receive_soon(&mut waiter, "the waiter")["event"], "granted");

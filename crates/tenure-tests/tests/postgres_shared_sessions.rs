@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tenure_tests::servers::postgres::{Postgres, there};
-use tenure_tests::servers::{await_renewal, await_waiters, opened, receive_soon, said, soon};
-use tenure_tests::stepped::Stepped;
+use tenure_tests::servers::{await_renewal, await_waiters, opened, receive_soon, said, soon, stop_io_thread};
 use tenure_tests::{Actor, signal, until};
 
 const MANY: usize = 1000;
@@ -382,10 +381,7 @@ fn a_stopped_io_thread_loses_all_by_the_clock() {
     }
     let mut waiter = opened(&postgres.target("many/1", 8));
     waiter.must("begin l g forever");
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", holder.pid())).unwrap();
-    let named = |path: &std::path::Path| std::fs::read_to_string(path.join("comm")).unwrap().trim() == "tenure-io";
-    let thread = tasks.map(|task| task.unwrap().path()).find(|path| named(path)).unwrap();
-    let stopped = Stepped::stop(thread.file_name().unwrap().to_str().unwrap().parse().unwrap());
+    let stopped = stop_io_thread(&holder);
     for _ in 0..3 {
         assert_eq!(receive_soon(&mut holder, "a loss")["event"], "lost");
     }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
+use crate::stepped::Stepped;
 use crate::{Actor, until};
 
 /// Starts an actor that has opened the target as `l`.
@@ -127,6 +128,14 @@ fn make_certificates(dir: &std::path::Path, address: &str) {
             "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile ext"
         ));
     }
+}
+
+/// Stops the thread of an actor that renews its leases, until the value is dropped.
+pub fn stop_io_thread(actor: &Actor) -> Stepped {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", actor.pid())).unwrap();
+    let named = |path: &std::path::Path| std::fs::read_to_string(path.join("comm")).unwrap().trim() == "tenure-io";
+    let thread = tasks.map(|task| task.unwrap().path()).find(|path| named(path)).unwrap();
+    Stepped::stop(thread.file_name().unwrap().to_str().unwrap().parse().unwrap())
 }
 
 /// Waits for one more renewal of the lease of guard `g`.
