@@ -111,6 +111,7 @@ pub use guard::Guard;
 pub use lock::Lock;
 pub use maintenance::clean::{CleanOptions, CleanReport, Cleaned};
 pub use maintenance::walk::ListOptions;
+pub use model::circle::{Circle, Waiting};
 pub use model::error::{Advice, Error, ErrorKind, Result};
 pub use model::history::{Ending, PastTenure};
 pub use model::holder::{Holder, HolderKind, Previous};

@@ -17,3 +17,4 @@ pub(crate) mod reclaim;
 pub(crate) mod release;
 pub(crate) mod staleness;
 pub(crate) mod status;
+pub(crate) mod wait_note;

@@ -19,19 +19,38 @@ pub(crate) fn ancestor_holder(paths: &LockPaths) -> Option<Holder> {
         .then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
 }
 
+/// Returns whether the holder is proven to wait for the process with that pid and start time, which counts pids in the
+/// namespace `pid_namespace`.
+pub(crate) fn waits_for(record: &Record, pid: i64, start_time: Option<u64>, pid_namespace: Option<u64>) -> bool {
+    let same_process = || start_time.is_some() && process::start_time(pid) == start_time;
+    pid_namespace.is_some()
+        && pid_namespace == sys::pid_namespace()
+        && same_process()
+        && waits_for_process(record, pid)
+        && same_process()
+}
+
 fn waits_for_this_process(record: &Record) -> bool {
+    waits_for_process(record, i64::from(sys::pid()))
+}
+
+fn waits_for_process(record: &Record, pid: i64) -> bool {
     let held = record.native.as_ref().is_some_and(|native| native.state == RecordState::Held);
     let Some(command) = record.command_identity().filter(|_| held) else { return false };
     let same_process = || command.start_time.is_some() && process::start_time(command.pid) == command.start_time;
     let holds = || record.identity().is_some_and(|identity| identity.verify().is_alive());
     // The chain is read once more at the end, to prove that it did not change meanwhile.
-    descends_from(command.pid) && same_process() && command.verify().is_alive() && holds() && descends_from(command.pid)
+    let descends = || descends(pid, command.pid);
+    descends() && same_process() && command.verify().is_alive() && holds() && descends()
 }
 
 /// Returns whether this process is `ancestor`, or a descendant of it at any depth.
 pub(crate) fn descends_from(ancestor: i64) -> bool {
+    descends(i64::from(sys::pid()), ancestor)
+}
+
+fn descends(mut pid: i64, ancestor: i64) -> bool {
     const DEEPEST: usize = 4096;
-    let mut pid = i64::from(sys::pid());
     for _ in 0..DEEPEST {
         if pid == ancestor {
             return true;

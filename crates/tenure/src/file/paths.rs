@@ -28,6 +28,8 @@ const SWAP_SUFFIX: &str = ".swap";
 const NEW_SUFFIX: &str = ".new";
 /// A user's history of a lock is `<lock file's name>.<user's number>.history`.
 const HISTORY_SUFFIX: &str = ".history";
+/// What a holder says of its wait for another lock is `<lock file's name>.<number>.waits`.
+const WAITS_SUFFIX: &str = ".waits";
 
 /// The longest pause before an attempt to remove a name that another program keeps. Each is twice as long as the one before,
 /// so together they are an eighth of a second.
@@ -191,6 +193,11 @@ impl LockPaths {
     /// Returns the name at which a user's history is prepared that will replace the present one.
     pub(crate) fn new_history(&self, user: u32) -> Name {
         self.in_anchors(&format!(".{user}{HISTORY_SUFFIX}{NEW_SUFFIX}"))
+    }
+
+    /// Returns the name of a [note](crate::file::wait_note) that a holder of this lock waits for another.
+    pub(crate) fn wait_note(&self, number: u32) -> Name {
+        self.in_anchors(&format!(".{number}{WAITS_SUFFIX}"))
     }
 
     /// Returns the user's number in a file name of `.tenure`, if it is [`history`](LockPaths::history) of this lock.
@@ -382,9 +389,10 @@ pub(crate) fn target_of_anchor(name: &OsStr) -> Option<&OsStr> {
         let is_one = path.extension().is_some_and(|found| suffixes.iter().any(|suffix| found == &suffix[1..]));
         path.file_stem().filter(|_| is_one)
     };
-    let stem = without(name, &[SWAP_SUFFIX, NEW_SUFFIX, HISTORY_SUFFIX]);
+    let stem = without(name, &[SWAP_SUFFIX, NEW_SUFFIX, HISTORY_SUFFIX, WAITS_SUFFIX]);
     let new_history = || without(without(name, &[NEW_SUFFIX])?, &[HISTORY_SUFFIX]);
-    // A history has a user's number before its suffix, and, where only owners may remove files, a prepared anchor too.
+    // A history has a user's number before its suffix, and, where only owners may remove files, a prepared anchor too. So
+    // has a wait note.
     target_of(name)
         .or_else(|| target_of(stem?))
         .or_else(|| target_of(without_number(stem?)?))

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::model::circle::Circle;
 use crate::model::holder::{Holder, HolderKind};
 
 /// The result of this crate's fallible functions.
@@ -28,6 +29,7 @@ struct Inner {
     advice: Option<Advice>,
     holder: Option<Holder>,
     waited: Option<Duration>,
+    circle: Option<Circle>,
     source: Option<io::Error>,
 }
 
@@ -95,6 +97,7 @@ impl Error {
             advice: None,
             holder: None,
             waited: None,
+            circle: None,
             source: None,
         }))
     }
@@ -119,6 +122,14 @@ impl Error {
                 error.with_hint("use the first guard, or open both with reentrant(true)").with_advice(Advice::Reenter)
             }
         }
+    }
+
+    /// Returns the error for a wait that would close a circle of waits.
+    pub(crate) fn would_close(target: &Path, circle: Circle) -> Error {
+        let mut error = Error::new(ErrorKind::WouldDeadlock, target, format!("the wait would never end: {circle}"))
+            .with_hint("release what is held before this wait, or acquire all locks in one order everywhere");
+        error.0.circle = Some(circle);
+        error
     }
 
     /// Returns the error for a lock that `holder` holds. If the lock file names no process, the hint explains how it may have
@@ -200,6 +211,7 @@ impl Error {
             advice: inner.advice,
             holder: inner.holder.clone(),
             waited: inner.waited,
+            circle: inner.circle.clone(),
             source,
         }))
     }
@@ -230,9 +242,9 @@ impl Error {
         self.0.kind == ErrorKind::Busy
     }
 
-    /// Returns whether the acquire would wait for its own end: the same thread holds the lock already, or the holder runs a
+    /// Returns whether the acquire would wait for its own end: the same thread holds the lock already; or the holder runs a
     /// command under it ([`Guard::set_command`](crate::Guard::set_command), `tenure run`) that is this process or its
-    /// ancestor.
+    /// ancestor; or the wait would close a [circle](Error::circle).
     pub fn is_would_deadlock(&self) -> bool {
         self.0.kind == ErrorKind::WouldDeadlock
     }
@@ -298,6 +310,49 @@ impl Error {
     /// Returns how long the acquire waited, including the time in this process's own queue.
     pub fn waited(&self) -> Option<Duration> {
         self.0.waited
+    }
+
+    /// Returns the circle of waits that the acquire would have closed, if that is the reason of
+    /// [`is_would_deadlock`](Error::is_would_deadlock): each program holds one lock and waits for the next one's. The last
+    /// wait is the one that failed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tenure::Lock;
+    ///
+    /// # if cfg!(target_os = "linux") {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let [x, y] = ["x", "y"].map(|name| dir.path().join(name));
+    /// let _x = Lock::open(&x)?.acquire()?;
+    /// std::thread::scope(|scope| {
+    ///     let (held, is_held) = std::sync::mpsc::channel();
+    ///     let other = scope.spawn({
+    ///         let (x, y) = (&x, &y);
+    ///         move || {
+    ///             let _y = Lock::open(y)?.acquire()?;
+    ///             held.send(()).unwrap();
+    ///             Lock::open(x)?.acquire().map(drop)
+    ///         }
+    ///     });
+    ///     is_held.recv().unwrap();
+    ///     // Whichever of the two waits second gets the error, and the other one its lock.
+    ///     let ours = Lock::open(&y).and_then(|y| y.acquire()).map(drop);
+    ///     drop(_x);
+    ///     let theirs: Result<(), tenure::Error> = other.join().unwrap();
+    ///     let error = ours.err().or(theirs.err()).expect("a deadlock");
+    ///     let circle = error.circle().expect("each waits for the other");
+    ///     assert_eq!(circle.waits.len(), 2);
+    ///     eprintln!("{circle}");
+    ///     Ok::<_, tenure::Error>(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// # main().unwrap();
+    /// # }
+    /// ```
+    pub fn circle(&self) -> Option<&Circle> {
+        self.0.circle.as_ref()
     }
 
     /// Returns a remedy, in a sentence.

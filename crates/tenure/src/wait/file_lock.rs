@@ -1,7 +1,7 @@
 //! The lock of a path: [`Backend`] and [`Tenure`] for files.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Instant;
@@ -20,6 +20,7 @@ use crate::model::status::Status;
 use crate::model::tenure::{Facts, Tenure};
 use crate::record::Record;
 use crate::sys::{self, Inherited, LockKind};
+use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
 use crate::wait::registry;
 use crate::wait::tenure::FileTenure;
@@ -112,7 +113,15 @@ impl Backend for FileLock {
         Ok(match queue.start(request, thread, entry)? {
             Start::Granted(tenure) => Begun::Granted(tenure),
             Start::Queued(waiter) | Start::Serving(waiter, _) => {
-                Begun::Pending(Box::new(QueuedAcquire { queue, waiter, deadline }))
+                let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread) {
+                    Ok(announced) => Mutex::new(announced),
+                    Err(error) => match queue.give_up(&waiter) {
+                        Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),
+                        Some(Err(error)) => return Err(error),
+                        None => return Err(error),
+                    },
+                };
+                Begun::Pending(Box::new(QueuedAcquire { queue, waiter, deadline, announced }))
             }
         })
     }
@@ -134,6 +143,15 @@ struct QueuedAcquire {
     queue: Arc<TargetQueue>,
     waiter: Arc<Waiter>,
     deadline: Option<Instant>,
+    announced: Mutex<Option<AnnouncedWait>>,
+}
+
+impl QueuedAcquire {
+    /// Withdraws what was announced of a wait that is over.
+    fn over<T>(&self, outcome: T) -> T {
+        drop(self.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
+        outcome
+    }
 }
 
 fn as_tenure(outcome: Result<Arc<FileTenure>>) -> Result<Arc<dyn Tenure>> {
@@ -146,11 +164,11 @@ impl Pending for QueuedAcquire {
     }
 
     fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
-        TargetQueue::poll(&self.waiter, waker).map(as_tenure)
+        TargetQueue::poll(&self.waiter, waker).map(|outcome| as_tenure(self.over(outcome)))
     }
 
     fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
-        self.queue.give_up(&self.waiter).map(as_tenure)
+        self.over(self.queue.give_up(&self.waiter)).map(as_tenure)
     }
 
     fn busy(&self) -> Error {

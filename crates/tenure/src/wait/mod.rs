@@ -1,5 +1,6 @@
 //! Waiting for a file's lock, and what a process does while it holds one.
 
+pub(crate) mod deadlock;
 pub(crate) mod fairness;
 pub(crate) mod fd_cache;
 pub(crate) mod file_lock;

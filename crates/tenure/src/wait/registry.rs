@@ -63,6 +63,12 @@ pub(crate) fn reopened(queue: &TargetQueue) -> Arc<TargetQueue> {
     queue_in(&queue.folder, &queue.target_path, queue.bare)
 }
 
+/// Returns every queue of this process.
+pub(crate) fn queues() -> Vec<Arc<TargetQueue>> {
+    let registry = registry();
+    registry.queues.values().chain(&registry.collisions).filter_map(Weak::upgrade).collect()
+}
+
 fn queue_in(folder: &Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<TargetQueue> {
     let key = Key::new(folder, target_path, bare);
     let known = {

@@ -21,6 +21,14 @@ use crate::sys;
 use crate::util::loss_listeners::LossListeners;
 use crate::wait::notes::Notes;
 
+/// How many tenures this process has, at least: the count of a process that forked includes its parent's.
+static TENURES: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns how many tenures this process may have. 0 is a proof that it has none.
+pub(crate) fn count() -> usize {
+    TENURES.load(Ordering::Relaxed)
+}
+
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
 const REVOKED: u8 = 2;
@@ -107,6 +115,7 @@ impl FileTenure {
     /// Begins the tenure of `grant`, which was filled in. The tenure is new, or was over.
     #[inline]
     pub(crate) fn begin(&mut self, paths: Arc<LockPaths>, request: Arc<Request>, thread: Option<ThreadId>) {
+        TENURES.fetch_add(1, Ordering::Relaxed);
         let record = self.grant.record.take();
         (self.paths, self.request, self.thread) = (paths, request, thread);
         self.fence = record.as_deref().and_then(Record::previous_fence).unwrap_or(0);
@@ -297,6 +306,7 @@ impl FileTenure {
 
     /// Forbids further writing. Returns the record as it was written last, with its state's offset.
     fn close(&self, status: u8) -> Option<(Arc<Record>, u64)> {
+        TENURES.fetch_sub(1, Ordering::Relaxed);
         let mut current = self.current();
         current.closed = true;
         // Under that lock: a change of the record that is under way still writes to the cell.

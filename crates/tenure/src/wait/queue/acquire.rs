@@ -20,6 +20,7 @@ use crate::model::options::Wait;
 use crate::model::request::Request;
 use crate::sys;
 use crate::util::ticket::Woken;
+use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::fairness::announce_waiter;
 use crate::wait::fd_cache;
 use crate::wait::tenure::FileTenure;
@@ -66,15 +67,27 @@ impl TargetQueue {
             false => Entry::TryThenWait,
         };
         let busy = || self.busy().with_waited(start.map_or(Duration::ZERO, |start| start.elapsed()));
-        let waiter = match self.start(request, Some(this_thread()), entry)? {
+        let (waiter, epoch) = match self.start(request, Some(this_thread()), entry)? {
             Start::Granted(tenure) => return Ok(tenure),
-            Start::Queued(waiter) => waiter,
-            Start::Serving(waiter, epoch) => match self.serve(epoch, &waiter, deadline) {
+            Start::Queued(waiter) => (waiter, None),
+            Start::Serving(waiter, epoch) => (waiter, Some(epoch)),
+        };
+        let _announced = match AnnouncedWait::begin(self, waiter.request(), waiter.thread) {
+            Ok(announced) => announced,
+            Err(error) => {
+                if let Some(epoch) = epoch {
+                    self.hand_over_to_helper(epoch);
+                }
+                return self.give_up(&waiter).unwrap_or(Err(error));
+            }
+        };
+        if let Some(epoch) = epoch {
+            match self.serve(epoch, &waiter, deadline) {
                 ControlFlow::Break(Some(outcome)) => return outcome,
                 ControlFlow::Break(None) => return Err(busy()),
-                ControlFlow::Continue(()) => waiter,
-            },
-        };
+                ControlFlow::Continue(()) => {}
+            }
+        }
         waiter.set_sleeps();
         let mut spins = 0;
         loop {
@@ -142,6 +155,16 @@ impl TargetQueue {
     #[allow(dead_code, reason = "the simulation has no slots")]
     pub(crate) fn is_held_by(&self, thread: ThreadId) -> bool {
         held_by(&self.state(), Some(thread)).is_some()
+    }
+
+    /// Returns the tenure that `thread` acquired.
+    pub(crate) fn tenure_of(&self, thread: ThreadId) -> Option<Arc<FileTenure>> {
+        held_by(&self.state(), Some(thread)).cloned()
+    }
+
+    /// Returns whether a guard of this process holds the lock, or a share of it.
+    pub(crate) fn has_tenure(&self) -> bool {
+        matches!(self.state().phase, Phase::Held(_) | Phase::Shared(_))
     }
 
     /// Returns whether a guard of this process holds the lock exclusively.

@@ -71,7 +71,7 @@ impl TargetQueue {
     }
 
     /// Starts a helper thread in place of the calling thread.
-    fn hand_over_to_helper(self: &Arc<TargetQueue>, epoch: u32) {
+    pub(super) fn hand_over_to_helper(self: &Arc<TargetQueue>, epoch: u32) {
         let mut state = self.state();
         if state.epoch == epoch {
             self.start_helper(&mut state);

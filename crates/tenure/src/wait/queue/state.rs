@@ -130,7 +130,7 @@ pub(super) struct OpenLock {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(super) request: Arc<Request>,
-    pub(super) thread: Option<ThreadId>,
+    pub(crate) thread: Option<ThreadId>,
     /// When the wait began, where a history is kept.
     pub(super) since: Moment,
     pub(super) ticket: Ticket<Arc<FileTenure>, Error>,

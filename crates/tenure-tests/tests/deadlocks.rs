@@ -1,0 +1,645 @@
+//! Deadlocks: a wait that would close a circle fails at once and names it, and no other wait does.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests use files and processes as any program does")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tenure::{Guard, Lock, Style, Wait};
+use tenure_tests::strace::Strace;
+use tenure_tests::{Actor, folder, has, needs, signal, stop, until, until_waiting};
+
+/// Returns the wait notes beside a lock.
+fn notes(target: &Path) -> Vec<PathBuf> {
+    let name = target.file_name().unwrap().to_str().unwrap();
+    let of_lock = |path: &PathBuf| {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        file.starts_with(&format!("{name}.lock.")) && file.ends_with(".waits")
+    };
+    let anchors = std::fs::read_dir(target.with_file_name(".tenure")).unwrap();
+    anchors.map(|entry| entry.unwrap().path()).filter(of_lock).collect()
+}
+
+/// Waits until the holder of `target` has said that it waits for another lock.
+fn until_announced(target: &Path) {
+    let is_complete = |note: &PathBuf| std::fs::metadata(note).is_ok_and(|note| note.len() > 0);
+    until("its holder says that it waits", || notes(target).iter().any(is_complete));
+}
+
+/// Starts an actor that holds the lock of each path, under the names `g0`, `g1` and so on, opened as `l0`, `l1` with these
+/// keys.
+fn holder(held: &[&Path], keys: &str) -> Actor {
+    let mut actor = Actor::start();
+    for (at, target) in held.iter().enumerate() {
+        actor.must(&format!("open l{at} {} {keys}", target.display()));
+        actor.must(&format!("acquire l{at} g{at} never"));
+    }
+    actor
+}
+
+/// Sends an actor into a wait on its main thread, which holds `held`, and returns once it has said so.
+fn wait_for(actor: &mut Actor, target: &Path, keys: &str, wait: &str, held: &[&Path]) {
+    actor.must(&format!("open w {} {keys}", target.display()));
+    actor.send(&format!("acquire w got {wait}"));
+    held.iter().for_each(|held| until_announced(held));
+}
+
+fn paths<const N: usize>(dir: &Path, names: [&str; N]) -> [PathBuf; N] {
+    names.map(|name| dir.join(name))
+}
+
+/// Makes a circle of `count` processes, and returns the answer to the wait that closes it. Each process holds the lock of its
+/// number, and waits for that of the next one.
+fn close_circle(count: usize, keys: &str) -> (Vec<Actor>, Vec<PathBuf>, Value) {
+    let dir = folder();
+    let targets: Vec<PathBuf> = (0..count).map(|at| dir.path().join(format!("t{at}"))).collect();
+    let mut actors: Vec<Actor> = targets.iter().map(|target| holder(&[target], keys)).collect();
+    for at in 0..count - 1 {
+        wait_for(&mut actors[at], &targets[at + 1], keys, "forever", &[&targets[at]]);
+    }
+    let last = actors.last_mut().unwrap();
+    last.must(&format!("open w {} {keys}", targets[0].display()));
+    let answer = last.must_fail("acquire w got forever", "would-deadlock");
+    // The others wait on, and are granted one after the other.
+    for at in (0..count - 1).rev() {
+        assert!(!actors[at].has_answered());
+        actors[at + 1].must("release g0");
+        assert_eq!(actors[at].receive()["ok"], true);
+        if at + 1 < count - 1 {
+            actors[at + 1].must("release got");
+        }
+    }
+    assert!(targets.iter().all(|target| notes(target).is_empty()));
+    (actors, targets, answer)
+}
+
+#[test]
+fn a_circle_of_two_three_and_five_processes_is_named() {
+    for (count, keys) in [(2, ""), (2, "style=flock"), (3, ""), (5, "style=flock"), (5, "")] {
+        let (actors, targets, answer) = close_circle(count, keys);
+        let circle = answer["circle"].as_array().unwrap();
+        assert_eq!(circle.len(), count, "{answer}");
+        // It begins with the holder of the lock that was waited for, and ends with the wait that failed.
+        for (at, waiting) in circle.iter().enumerate() {
+            assert_eq!(waiting["pid"], actors[at].pid(), "{answer}");
+            assert_eq!(waiting["holds"], targets[at].to_str().unwrap(), "{answer}");
+            assert_eq!(waiting["waitsFor"], targets[(at + 1) % count].to_str().unwrap(), "{answer}");
+            assert!(waiting["command"].as_str().unwrap().contains("actor"), "{answer}");
+        }
+        let text = answer["error"].as_str().unwrap();
+        let holds = |at: usize| format!("holds {} and waits for", targets[at].display());
+        assert!((0..count).all(|at| text.contains(&holds(at))), "{text}");
+    }
+}
+
+#[test]
+fn a_circle_of_threads_is_named() {
+    let dir = folder();
+    let targets = paths(dir.path(), ["x", "y", "z"]);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let held: Vec<mpsc::Sender<()>> = (0..3)
+            .map(|at| {
+                let (own, next) = (&targets[at], &targets[(at + 1) % 3]);
+                let (go, goes) = mpsc::channel();
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    let held = Lock::open(own).unwrap().acquire().unwrap();
+                    sender.send((at, None)).unwrap();
+                    goes.recv().unwrap();
+                    let outcome = Lock::open(next).unwrap().acquire();
+                    drop(held);
+                    sender.send((at, Some(outcome.map(drop)))).unwrap();
+                });
+                go
+            })
+            .collect();
+        (0..3).for_each(|_| assert!(receiver.recv().unwrap().1.is_none()));
+        held[0].send(()).unwrap();
+        until_announced(&targets[0]);
+        held[1].send(()).unwrap();
+        until_announced(&targets[1]);
+        held[2].send(()).unwrap();
+        let (at, error) = receiver.recv().unwrap();
+        let error = error.unwrap().unwrap_err();
+        assert!(at == 2 && error.is_would_deadlock(), "{error}");
+        let circle = error.circle().unwrap();
+        assert_eq!(circle.waits.iter().map(|waiting| waiting.holds.clone()).collect::<Vec<_>>(), targets);
+        assert!(circle.waits.iter().all(|waiting| waiting.pid == i64::from(std::process::id())));
+        for expected in [1, 0] {
+            let (at, outcome) = receiver.recv().unwrap();
+            assert!(at == expected && outcome.unwrap().is_ok());
+        }
+    });
+}
+
+#[test]
+fn a_chain_is_no_circle() {
+    let dir = folder();
+    let [x, y, z] = &paths(dir.path(), ["x", "y", "z"]);
+    let (mut a, mut b, mut c, mut d) = (holder(&[x], ""), holder(&[y], ""), holder(&[z], ""), holder(&[], ""));
+    wait_for(&mut b, x, "", "forever", &[y]);
+    wait_for(&mut c, y, "", "60000", &[z]);
+    wait_for(&mut d, z, "", "forever", &[]);
+    until_waiting(z, 1);
+    // Each waits for the holder that does not wait.
+    a.must(&format!("open free {}", dir.path().join("free").display()));
+    a.must("acquire free f forever");
+    assert!(![&b, &c, &d].iter().any(|actor| actor.has_answered()));
+    a.must("release g0");
+    for (actor, held) in [(&mut b, "g0"), (&mut c, "g0"), (&mut d, "")] {
+        assert_eq!(actor.receive()["ok"], true);
+        if !held.is_empty() {
+            actor.must("release got");
+            actor.must(&format!("release {held}"));
+        }
+    }
+}
+
+#[test]
+fn a_wait_that_was_given_up_is_part_of_no_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    wait_for(&mut a, y, "", "300", &[x]);
+    assert_eq!(a.receive()["kind"], "busy");
+    assert!(notes(x).is_empty());
+    wait_for(&mut b, x, "", "forever", &[y]);
+    a.must("release g0");
+    assert_eq!(b.receive()["ok"], true);
+}
+
+#[test]
+fn a_dead_waiter_is_part_of_no_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b, mut c) = (holder(&[x], ""), holder(&[y], ""), holder(&[], ""));
+    wait_for(&mut a, y, "", "forever", &[x]);
+    a.kill();
+    // The note is still there.
+    assert_eq!(notes(x).len(), 1);
+    c.must(&format!("open l {}", x.display()));
+    assert!(!c.must("acquire l g forever")["crashed"].is_null());
+    wait_for(&mut b, x, "", "forever", &[y]);
+    c.must("release g");
+    assert_eq!(b.receive()["ok"], true);
+    // The next note takes its place.
+    wait_for(&mut c, y, "", "forever", &[]);
+    until_waiting(y, 1);
+    b.must("release g0");
+    assert_eq!(c.receive()["ok"], true);
+    let pid = |note: &PathBuf| serde_json::from_slice::<Value>(&std::fs::read(note).ok()?).ok()?["pid"].as_u64();
+    b.must(&format!("open w {}", y.display()));
+    b.send("acquire w other forever");
+    until("the note is another one", || notes(x).iter().any(|note| pid(note) == Some(b.pid().into())));
+    assert_eq!(notes(x).len(), 1);
+    c.must("release got");
+    assert_eq!(b.receive()["ok"], true);
+    assert!(notes(x).is_empty());
+}
+
+#[test]
+fn a_stopped_holder_closes_a_circle_only_if_it_waits() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    stop(a.pid());
+    wait_for(&mut b, x, "", "300", &[y]);
+    assert_eq!(b.receive()["kind"], "busy");
+    signal(a.pid(), libc::SIGCONT);
+    wait_for(&mut a, y, "", "forever", &[x]);
+    stop(a.pid());
+    b.must_fail("acquire w got forever", "would-deadlock");
+    signal(a.pid(), libc::SIGCONT);
+    b.must("release g0");
+    assert_eq!(a.receive()["ok"], true);
+}
+
+/// The program says by `deadlock_check(false)` that another thread may release the lock.
+#[test]
+fn what_another_thread_may_release_is_part_of_no_circle() {
+    for keys in ["deadlock_check=0", "reentrant=1"] {
+        let dir = folder();
+        let [x, y] = &paths(dir.path(), ["x", "y"]);
+        let (mut a, mut b) = (holder(&[x], keys), holder(&[y], ""));
+        a.must(&format!("open w {}", y.display()));
+        a.send("acquire w got forever");
+        until_waiting(y, 1);
+        wait_for(&mut b, x, "", "300", &[y]);
+        assert_eq!(b.receive()["kind"], "busy", "{keys}");
+        assert!(notes(x).is_empty());
+        b.must("release g0");
+        assert_eq!(a.receive()["ok"], true);
+    }
+}
+
+/// A task waits while other tasks of its thread run.
+#[test]
+fn a_task_is_part_of_no_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    wait_for(&mut b, x, "", "forever", &[y]);
+    a.must(&format!("open w {}", y.display()));
+    a.must("async w got 300");
+    assert_eq!(a.receive()["kind"], "busy");
+    a.must("release g0");
+    assert_eq!(b.receive()["ok"], true);
+}
+
+#[test]
+fn a_broken_holder_is_part_of_no_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b, mut c) = (holder(&[x], ""), holder(&[y], ""), holder(&[], ""));
+    wait_for(&mut a, y, "", "forever", &[x]);
+    c.must(&format!("break {} force", x.display()));
+    c.must(&format!("open l {}", x.display()));
+    c.must("acquire l g forever");
+    assert_eq!(notes(x).len(), 1, "the broken holder waits on");
+    wait_for(&mut b, x, "", "300", &[y]);
+    assert_eq!(b.receive()["kind"], "busy");
+    b.must("release g0");
+    assert_eq!(a.receive()["ok"], true);
+}
+
+#[test]
+fn a_revoked_holder_is_part_of_no_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b, mut c) = (holder(&[], ""), holder(&[y], ""), holder(&[], ""));
+    a.must(&format!("open l {} max_hold_ms=100 overrun=revoke", x.display()));
+    c.must(&format!("open l {}", x.display()));
+    a.must("acquire l g never");
+    wait_for(&mut a, y, "", "forever", &[x]);
+    c.must("acquire l g forever");
+    wait_for(&mut b, x, "", "300", &[y]);
+    assert_eq!(b.receive()["kind"], "busy");
+    b.must("release g0");
+    assert_eq!(a.receive()["ok"], true);
+}
+
+#[test]
+fn one_reader_that_waits_is_enough_for_a_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut reader, mut other, mut writer) = (Actor::start(), Actor::start(), holder(&[y], "style=flock"));
+    for actor in [&mut reader, &mut other] {
+        actor.must(&format!("open l {} style=flock", x.display()));
+        actor.must("share l g never");
+    }
+    wait_for(&mut reader, y, "style=flock", "forever", &[x]);
+    writer.must(&format!("open w {} style=flock", x.display()));
+    // A share of it does not wait for the readers.
+    writer.must("share w shared forever");
+    writer.must("release shared");
+    let answer = writer.must_fail("acquire w got forever", "would-deadlock");
+    assert_eq!(answer["circle"][0]["pid"], reader.pid(), "{answer}");
+    writer.must("release g0");
+    assert_eq!(reader.receive()["ok"], true);
+    // The wait of the reader was the only one: its end, and then the other's, let the writer in.
+    reader.must("release g");
+    writer.send("acquire w got forever");
+    until_waiting(x, 1);
+    other.must("release g");
+    assert_eq!(writer.receive()["ok"], true);
+}
+
+/// The closing wait may be of the reader, too.
+#[test]
+fn a_reader_closes_a_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut reader, mut writer) = (Actor::start(), holder(&[y], "style=flock"));
+    reader.must(&format!("open l {} style=flock", x.display()));
+    reader.must("share l g never");
+    wait_for(&mut writer, x, "style=flock", "forever", &[y]);
+    reader.must(&format!("open w {} style=flock", y.display()));
+    for line in ["acquire w got forever", "share w got forever"] {
+        reader.must_fail(line, "would-deadlock");
+    }
+    reader.must("release g");
+    assert_eq!(writer.receive()["ok"], true);
+}
+
+#[test]
+fn locks_in_several_folders_and_several_at_a_time() {
+    let (one, other) = (folder(), folder());
+    let [a0, a1, a2] = &paths(one.path(), ["a0", "a1", "a2"]);
+    let [b0, b1] = &paths(other.path(), ["b0", "b1"]);
+    let (mut a, mut b) = (holder(&[a0, b0, a1, a2], ""), holder(&[b1], ""));
+    wait_for(&mut a, b1, "", "forever", &[a0, b0, a1, a2]);
+    for target in [a0, b0, a1, a2] {
+        b.must(&format!("open w {}", target.display()));
+        let answer = b.must_fail("acquire w got forever", "would-deadlock");
+        assert_eq!(answer["circle"][0]["holds"], target.to_str().unwrap(), "{answer}");
+    }
+    b.must("release g0");
+    assert_eq!(a.receive()["ok"], true);
+    assert!([a0, b0, a1, a2].iter().all(|target| notes(target).is_empty()));
+}
+
+/// A note proves nothing that is not complete, not locked, or not of this tenure.
+#[test]
+fn other_files_are_no_notes() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    wait_for(&mut a, y, "", "forever", &[x]);
+    let note = std::fs::read_to_string(&notes(x)[0]).unwrap();
+    b.must("release g0");
+    assert_eq!(a.receive()["ok"], true);
+    a.must("release got");
+    b.must("acquire l0 g0 never");
+    let path = dir.path().join(".tenure/x.lock.0.waits");
+    for (text, locked) in [(&*note, false), (&note[..note.len() / 2], true), ("", true), ("{}", true), ("[1]", true)] {
+        std::fs::write(&path, text).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        if locked {
+            file.lock().unwrap();
+        }
+        wait_for(&mut b, x, "", "200", &[y]);
+        assert_eq!(b.receive()["kind"], "busy", "{text}");
+    }
+    // A present note of an earlier tenure.
+    let fence = &serde_json::from_str::<Value>(&note).unwrap()["held"][0]["fence"];
+    a.must("release g0");
+    assert!(a.must("acquire l0 g0 never")["fence"].as_u64() > fence.as_u64());
+    std::fs::write(&path, &note).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    file.lock().unwrap();
+    wait_for(&mut b, x, "", "200", &[y]);
+    assert_eq!(b.receive()["kind"], "busy");
+}
+
+/// The look follows the circle: it takes no more calls where more locks are held.
+#[test]
+fn the_look_is_as_long_as_the_circle() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let calls = |more: usize| {
+        let dir = folder();
+        let [x, y] = &paths(dir.path(), ["x", "y"]);
+        let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+        let others: Vec<Actor> = (0..4)
+            .map(|process| {
+                let targets: Vec<PathBuf> =
+                    (0..more / 4).map(|at| dir.path().join(format!("other-{process}-{at}"))).collect();
+                holder(&targets.iter().map(|target| &**target).collect::<Vec<_>>(), "")
+            })
+            .collect();
+        wait_for(&mut a, y, "", "forever", &[x]);
+        b.must(&format!("open w {}", x.display()));
+        // What a process does once.
+        b.must_fail("acquire w got forever", "would-deadlock");
+        let strace = Strace::attach(b.pid(), &["-e", "trace=all"]);
+        b.must_fail("acquire w got forever", "would-deadlock");
+        let calls: Vec<String> = strace.calls().into_iter().map(|call| call.name).collect();
+        drop(others);
+        calls.into_iter().filter(|name| !matches!(&**name, "futex" | "read" | "write" | "clock_gettime" | "brk")).count()
+    };
+    let (few, many) = (calls(0), calls(1000));
+    assert!(many <= few + 4, "{few} calls alone, {many} beside 1000 locks");
+    assert!(few <= 140, "{few} calls");
+}
+
+/// A wait of a thread that holds nothing makes no call more.
+#[test]
+fn a_waiter_that_holds_nothing_says_nothing() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    b.must("release g0");
+    b.must(&format!("open w {}", x.display()));
+    b.must_fail("acquire w got 10", "busy");
+    let strace = Strace::attach(b.pid(), &["-e", "trace=all"]);
+    b.must_fail("acquire w got 10", "busy");
+    let creates = |call: &tenure_tests::strace::Call| call.text.contains(".waits") || call.text.contains("O_CREAT");
+    assert!(!strace.calls().iter().any(creates));
+    a.must("release g0");
+}
+
+/// A process or a thread that acquires and releases on demand.
+enum Agent {
+    Process(Box<Actor>),
+    Thread(mpsc::Sender<Order>, mpsc::Receiver<Answer>),
+}
+
+enum Order {
+    Acquire(usize),
+    Release(usize),
+}
+
+#[derive(Debug)]
+enum Answer {
+    Done,
+    Circle(usize),
+}
+
+impl Agent {
+    fn thread(targets: &[PathBuf]) -> Agent {
+        let (order, orders) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        let locks: Vec<Lock> = targets.iter().map(|target| Lock::open(target).unwrap()).collect();
+        std::thread::spawn(move || {
+            let mut guards: BTreeMap<usize, Guard> = BTreeMap::new();
+            for order in orders {
+                let done = match order {
+                    Order::Release(lock) => {
+                        guards.remove(&lock).unwrap().release().unwrap();
+                        Answer::Done
+                    }
+                    Order::Acquire(lock) => match locks[lock].acquire_with(Wait::Forever) {
+                        Ok(guard) => {
+                            guards.insert(lock, guard);
+                            Answer::Done
+                        }
+                        Err(error) => Answer::Circle(error.circle().expect("a circle").waits.len()),
+                    },
+                };
+                if answer.send(done).is_err() {
+                    return;
+                }
+            }
+        });
+        Agent::Thread(order, answers)
+    }
+
+    fn process(targets: &[PathBuf]) -> Agent {
+        let mut actor = Actor::start();
+        for (at, target) in targets.iter().enumerate() {
+            actor.must(&format!("open l{at} {}", target.display()));
+        }
+        Agent::Process(Box::new(actor))
+    }
+
+    fn send(&mut self, order: Order) {
+        match self {
+            Agent::Process(actor) => actor.send(&match order {
+                Order::Acquire(lock) => format!("acquire l{lock} g{lock} forever"),
+                Order::Release(lock) => format!("release g{lock}"),
+            }),
+            Agent::Thread(orders, _) => orders.send(order).unwrap(),
+        }
+    }
+
+    /// Returns the answer, if it is there.
+    fn look(&mut self) -> Option<Answer> {
+        match self {
+            Agent::Process(actor) => actor.has_answered().then(|| Agent::answer(&actor.receive())),
+            Agent::Thread(_, answers) => answers.try_recv().ok(),
+        }
+    }
+
+    fn receive(&mut self) -> Answer {
+        match self {
+            Agent::Process(actor) => Agent::answer(&actor.receive()),
+            Agent::Thread(_, answers) => answers.recv_timeout(Duration::from_secs(60)).unwrap(),
+        }
+    }
+
+    fn answer(answer: &Value) -> Answer {
+        match answer["circle"].as_array() {
+            Some(circle) => Answer::Circle(circle.len()),
+            None => {
+                assert_eq!(answer["ok"], true, "{answer}");
+                Answer::Done
+            }
+        }
+    }
+}
+
+/// Numbers that look random, the same ones for the same seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+/// The graph as the test knows it.
+#[derive(Default)]
+struct Graph {
+    /// The agent that holds each lock.
+    holders: BTreeMap<usize, usize>,
+    /// The lock that each waiting agent waits for.
+    waits: BTreeMap<usize, usize>,
+}
+
+impl Graph {
+    /// Returns the length of the circle that a wait of `agent` for `lock` would close: it follows every edge from the lock.
+    fn circle(&self, agent: usize, lock: usize) -> Option<usize> {
+        let mut length = 1;
+        let mut at = *self.holders.get(&lock)?;
+        while at != agent {
+            at = *self.holders.get(self.waits.get(&at)?)?;
+            length += 1;
+        }
+        Some(length)
+    }
+
+    fn held_by(&self, agent: usize) -> BTreeSet<usize> {
+        self.holders.iter().filter(|(_, holder)| **holder == agent).map(|(lock, _)| *lock).collect()
+    }
+}
+
+/// Random waits of processes and threads: a circle is found exactly when the graph has one.
+#[test]
+fn random_graphs_have_the_circles_that_are_found() {
+    let (mut circles, mut waits) = (0, 0);
+    for seed in 1..=6_u64 {
+        let mut numbers = Numbers(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let dir = folder();
+        let targets: Vec<PathBuf> = (0..7).map(|at| dir.path().join(format!("t{at}"))).collect();
+        let mut agents: Vec<Agent> = (0..3).map(|_| Agent::process(&targets)).collect();
+        agents.extend((0..3).map(|_| Agent::thread(&targets)));
+        let mut graph = Graph::default();
+        for _ in 0..150 {
+            // Some agent does not wait, because no circle lasts.
+            let idle: Vec<usize> = (0..agents.len()).filter(|agent| !graph.waits.contains_key(agent)).collect();
+            let agent = idle[numbers.below(idle.len())];
+            let held = graph.held_by(agent);
+            if !held.is_empty() && numbers.below(4) == 0 {
+                let lock = *held.iter().nth(numbers.below(held.len())).unwrap();
+                agents[agent].send(Order::Release(lock));
+                assert!(matches!(agents[agent].receive(), Answer::Done));
+                graph.holders.remove(&lock);
+                let waiting: Vec<usize> =
+                    graph.waits.iter().filter(|(_, waited)| **waited == lock).map(|(agent, _)| *agent).collect();
+                if !waiting.is_empty() {
+                    let mut granted = None;
+                    until("a waiter is granted", || {
+                        granted = waiting.iter().find_map(|agent| Some((*agent, agents[*agent].look()?)));
+                        granted.is_some()
+                    });
+                    let (next, answer) = granted.unwrap();
+                    assert!(matches!(answer, Answer::Done), "seed {seed}: {answer:?}");
+                    graph.waits.remove(&next);
+                    graph.holders.insert(lock, next);
+                }
+                continue;
+            }
+            let free: Vec<usize> = (0..targets.len()).filter(|lock| !held.contains(lock)).collect();
+            let Some(lock) = free.get(numbers.below(free.len().max(1))).copied() else { continue };
+            agents[agent].send(Order::Acquire(lock));
+            if !graph.holders.contains_key(&lock) {
+                assert!(matches!(agents[agent].receive(), Answer::Done), "seed {seed}");
+                graph.holders.insert(lock, agent);
+            } else if let Some(length) = graph.circle(agent, lock) {
+                let answer = agents[agent].receive();
+                assert!(matches!(answer, Answer::Circle(found) if found == length), "seed {seed}: {answer:?}, not {length}");
+                circles += 1;
+            } else {
+                held.iter().for_each(|lock| until_announced(&targets[*lock]));
+                graph.waits.insert(agent, lock);
+                waits += 1;
+            }
+            let answered = graph.waits.keys().find_map(|agent| Some((*agent, agents[*agent].look()?)));
+            assert!(answered.is_none(), "seed {seed}: {answered:?}");
+        }
+    }
+    assert!(circles > 20 && waits > 100, "{circles} circles, {waits} waits");
+}
+
+/// Two waits that close a circle at the same time: at least one fails, and one that is granted its lock is enough.
+#[test]
+fn of_two_that_close_a_circle_at_once_one_gives_way() {
+    let dir = folder();
+    let targets = paths(dir.path(), ["x", "y"]);
+    let mut both = 0;
+    for style in [Style::LockFile, Style::Flock] {
+        for _ in 0..100 {
+            let barrier = std::sync::Barrier::new(2);
+            let run = |own: &Path, other: &Path| {
+                let lock = |target: &Path| Lock::options().style(style).open(target).unwrap();
+                let held = lock(own).acquire().unwrap();
+                let other = lock(other);
+                barrier.wait();
+                let outcome = other.acquire();
+                drop(held);
+                outcome.map(drop)
+            };
+            let outcomes = std::thread::scope(|scope| {
+                let one = scope.spawn(|| run(&targets[0], &targets[1]));
+                let other = scope.spawn(|| run(&targets[1], &targets[0]));
+                [one.join().unwrap(), other.join().unwrap()]
+            });
+            let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+            assert!(failed >= 1 && outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|e| e.circle().is_some()));
+            both += failed - 1;
+        }
+    }
+    // Both fail only where one was kept from running for a second.
+    assert!(both <= 20, "both failed {both} times of 200");
+}

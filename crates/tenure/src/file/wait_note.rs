@@ -1,0 +1,410 @@
+//! Wait notes: what a holder says of its wait for another lock. They are the edges of the graph in which a deadlock is a
+//! circle.
+//!
+//! While a thread that holds x waits for y, a file `.tenure/<x's lock file>.0.waits` says so, beside x's anchor. So the
+//! walk from y goes to y's note, from there to the lock that y's holder waits for, and so on, and its length is that of the
+//! circle. It needs no pid, so it passes through containers.
+//!
+//! A note counts only if all of this is proven:
+//!
+//! - Its maker lives and still waits: the maker keeps the note's own kernel lock, and removes the note when the wait ends.
+//! - The held lock is still that tenure's: its present record has the note's fence, and says `held`. A share has no
+//!   record. Its lock is on the anchor that the note names, and it ends only with its thread's consent, or by a break, which
+//!   replaces that anchor.
+//! - The path in it leads to the very anchor that the note names, by device and inode: a path of another mount namespace
+//!   may lead elsewhere.
+//!
+//! [`find_circle`] reads every note of a circle twice. A note that is the same in both readings existed in between. So
+//! there is a moment, after the first and before the second reading, at which all of them waited for each other.
+//!
+//! A few holders may say so of one lock at a time: those that share it, and the descendants of a command that runs under
+//! it. So a note has a number in its name. A number that a dead process left is used again.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::file::nested;
+use crate::file::paths::LockPaths;
+use crate::file::status::current_record;
+use crate::model::circle::Waiting;
+use crate::record::io::read_once;
+use crate::record::{Record, RecordState};
+use crate::sys::{self, Access, File, FileId, LockKind, Name};
+
+const VERSION: u32 = 1;
+/// The number of notes that one lock may have at a time.
+const PLACES: u32 = 8;
+/// The number of locks that one note may name.
+const MAX_HELD: usize = 256;
+/// The length of the longest circle that is found.
+const MAX_LENGTH: usize = 256;
+/// The number of locks that one walk visits. Only shared locks make it branch.
+const MAX_VISITED: usize = 1024;
+/// The maximum number of attempts to lock a new note, while a reader has it locked for a moment, and the pause between them.
+const LOCK_TRIES: usize = 40;
+const LOCK_PAUSE: Duration = Duration::from_micros(50);
+
+/// What a holder says of its wait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WaitNote {
+    pub(crate) version: u32,
+    pub(crate) pid: i64,
+    pub(crate) start_time: Option<u64>,
+    pub(crate) pid_namespace: Option<u64>,
+    pub(crate) command: Option<String>,
+    pub(crate) label: Option<String>,
+    /// When the wait began, in milliseconds since 1970, for people.
+    pub(crate) since_ms: u64,
+    /// The same, in nanoseconds since boot. Of two waits that close a circle at once, the later one gives way.
+    pub(crate) since_boot_ns: u64,
+    /// Whether the waiting thread looks for a circle itself, and gives way.
+    pub(crate) gives_way: bool,
+    pub(crate) waits_for: WaitedLock,
+    pub(crate) held: Vec<HeldLock>,
+}
+
+/// The lock that is waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WaitedLock {
+    pub(crate) target: PathBuf,
+    /// Its anchor.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) shared: bool,
+}
+
+impl WaitedLock {
+    fn id(&self) -> FileId {
+        FileId { device: self.device, inode: self.inode }
+    }
+}
+
+/// A lock that is held during the wait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HeldLock {
+    /// Its anchor.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// `None` for a share.
+    pub(crate) fence: Option<u64>,
+    /// Whether another process holds it, for a command from which the waiting process descends.
+    #[serde(default)]
+    pub(crate) for_command: bool,
+}
+
+impl HeldLock {
+    pub(crate) fn id(&self) -> FileId {
+        FileId { device: self.device, inode: self.inode }
+    }
+}
+
+/// A note under its names. It is removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct PublishedNote {
+    /// Keeps the note's kernel lock, which shows that its maker lives.
+    _file: File,
+    pub(crate) id: FileId,
+    names: Vec<(Arc<LockPaths>, Name)>,
+    generation: u64,
+}
+
+impl Drop for PublishedNote {
+    fn drop(&mut self) {
+        // In a forked child the note is the parent's.
+        if self.generation != sys::fork_generation() {
+            return;
+        }
+        for (paths, name) in &self.names {
+            // A broken lock's next holder may use the name.
+            if matches!(paths.dir.ident_at(name), Ok(Some(found)) if found.id == self.id) {
+                let _ = paths.dir.unlink(name);
+            }
+        }
+    }
+}
+
+/// Publishes `note` beside each of the locks in `held`. A lock where that fails (no room, no right to write there) has none:
+/// a circle through it is not found.
+pub(crate) fn publish(
+    note: &mut WaitNote,
+    held: Vec<(Arc<LockPaths>, HeldLock)>,
+    mode: Option<u32>,
+) -> Vec<PublishedNote> {
+    let mut folders: Vec<Vec<(Arc<LockPaths>, HeldLock)>> = Vec::new();
+    for one in held {
+        let same = |folder: &&mut Vec<(Arc<LockPaths>, HeldLock)>| {
+            folder.len() < MAX_HELD && folder[0].0.dir_stat.id == one.0.dir_stat.id
+        };
+        match folders.iter_mut().rev().find(same) {
+            Some(folder) => folder.push(one),
+            None => folders.push(vec![one]),
+        }
+    }
+    let mut published = Vec::with_capacity(folders.len());
+    for folder in folders {
+        note.held = folder.iter().map(|(_, held)| held.clone()).collect();
+        // A path that is not UTF-8 has no form in JSON.
+        let Ok(text) = serde_json::to_vec(note) else { return Vec::new() };
+        let mut first: Option<PublishedNote> = None;
+        for (paths, _) in folder {
+            // A further name costs one call. Where there are no hard links, each lock has a note of its own.
+            if let Some(first) = &mut first
+                && let Some((_, from)) = first.names.first()
+                && let Ok(name) = claim(&paths, |name| paths.dir.link(from, name))
+            {
+                first.names.push((paths, name.0));
+                continue;
+            }
+            if let Ok(created) = create(&paths, &text, mode) {
+                published.extend(first.replace(created));
+            }
+        }
+        published.extend(first);
+    }
+    published
+}
+
+/// Gives one of the lock's note names to a file, by `place`, which fails as existing where the name is taken. A name that a dead
+/// process left is freed.
+fn claim<T>(paths: &LockPaths, mut place: impl FnMut(&Name) -> io::Result<T>) -> io::Result<(Name, T)> {
+    for number in 0..PLACES {
+        let name = paths.wait_note(number);
+        for _ in 0..2 {
+            match place(&name) {
+                Ok(placed) => return Ok((name, placed)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !remove_dead(paths, &name) {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Creates a note. It counts once it is locked and complete.
+fn create(paths: &Arc<LockPaths>, text: &[u8], mode: Option<u32>) -> io::Result<PublishedNote> {
+    let (name, (file, id)) = claim(paths, |name| {
+        let file = paths.dir.create_new(name, mode.unwrap_or(0o644))?;
+        if let Some(mode) = mode {
+            // A file system that stores no mode keeps its own.
+            let _ = file.chmod(mode);
+        }
+        let id = file.ident()?.id;
+        let written = lock(&file).and_then(|()| file.write_at(text, 0));
+        // Until it was locked, another process may have taken it for a dead one's.
+        let ours = matches!(paths.dir.ident_at(name), Ok(Some(found)) if found.id == id);
+        match written {
+            Ok(()) if ours => Ok((file, id)),
+            Ok(()) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) => {
+                if ours {
+                    let _ = paths.dir.unlink(name);
+                }
+                Err(error)
+            }
+        }
+    })?;
+    Ok(PublishedNote { _file: file, id, names: vec![(Arc::clone(paths), name)], generation: sys::fork_generation() })
+}
+
+/// Locks a new note. A reader has it locked for a moment only, to see whether its maker lives.
+fn lock(file: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        if file.try_lock(LockKind::Exclusive)? {
+            return Ok(());
+        }
+        sys::pause(LOCK_PAUSE);
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// Removes a note whose maker has ended. Returns `false` if it lives, or if the note cannot be removed.
+fn remove_dead(paths: &LockPaths, name: &Name) -> bool {
+    let Ok(file) = paths.dir.open_at(name, Access::Read) else { return false };
+    // The lock is kept until the name is gone, so that no other process removes its successor.
+    matches!(file.try_lock(LockKind::Exclusive), Ok(true))
+        && matches!((paths.dir.ident_at(name), file.ident()), (Ok(Some(named)), Ok(open)) if named.id == open.id)
+        && paths.dir.unlink(name).is_ok()
+}
+
+/// Removes the notes of a lock whose makers have ended.
+pub(crate) fn remove_all_dead(paths: &LockPaths) {
+    for number in 0..PLACES {
+        remove_dead(paths, &paths.wait_note(number));
+    }
+}
+
+/// Returns the notes of a lock whose makers live.
+fn read(paths: &LockPaths) -> Vec<(FileId, WaitNote)> {
+    (0..PLACES).filter_map(|number| read_one(paths, &paths.wait_note(number))).collect()
+}
+
+fn read_one(paths: &LockPaths, name: &Name) -> Option<(FileId, WaitNote)> {
+    let file = paths.dir.open_at(name, Access::Read).ok()?;
+    // The kernel lock first: a note that is locked is complete, or about to be.
+    if file.try_lock(LockKind::Shared).ok()? {
+        let _ = file.unlock();
+        return None;
+    }
+    let note: WaitNote = serde_json::from_slice(&read_once(&file).ok()?).ok()?;
+    (note.version >= VERSION).then_some((file.ident().ok()?.id, note))
+}
+
+/// A proven wait: one step of a walk.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// The lock that is held, and its anchor.
+    paths: Arc<LockPaths>,
+    id: FileId,
+    /// Whether the wait for that lock, by which the walk came here, is for a share.
+    wanted_shared: bool,
+    note_id: FileId,
+    note: WaitNote,
+    record: Option<Record>,
+}
+
+impl Step {
+    /// Returns whether the wait is later than one that began at `since_boot_ns` with the note `id`, and gives way.
+    pub(crate) fn gives_way_to(&self, since_boot_ns: u64, id: FileId) -> bool {
+        self.note.gives_way && (self.note.since_boot_ns, self.note_id.inode) > (since_boot_ns, id.inode)
+    }
+
+    /// Returns whether the wait is for the lock with that anchor.
+    pub(crate) fn waits_for_lock(&self, id: FileId) -> bool {
+        self.note.waits_for.id() == id
+    }
+
+    /// Returns the wait for people.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let held = self.note.held.iter().find(|held| held.id() == self.id);
+        let record = self.record.as_ref().filter(|_| held.is_some_and(|held| held.fence.is_some()));
+        let for_command = held.is_some_and(|held| held.for_command);
+        // Where the holder waits itself, its record says more, such as the command that it runs.
+        let native = record.filter(|_| !for_command).and_then(|record| record.native.as_ref());
+        let of_record = |text: Option<&crate::record::Text>| text.map(|text| text.to_string());
+        Waiting {
+            pid: self.note.pid,
+            command: of_record(native.and_then(|native| native.command.as_ref())).or_else(|| self.note.command.clone()),
+            label: of_record(native.and_then(|native| native.label.as_ref()))
+                .or_else(|| self.note.label.clone().filter(|_| native.is_none())),
+            holds: self.paths.target_path.clone(),
+            holder_pid: record.filter(|_| for_command).and_then(|record| record.pid),
+            waits_for: self.note.waits_for.target.clone(),
+            since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.note.since_ms)),
+        }
+    }
+}
+
+/// Returns the proven waits of those that hold the lock at `paths`, whose anchor is `id`.
+fn steps(paths: &Arc<LockPaths>, id: FileId, wanted_shared: bool) -> Vec<Step> {
+    let notes = read(paths);
+    if notes.is_empty() {
+        return Vec::new();
+    }
+    let record = current_record(paths);
+    let proven = notes.into_iter().filter(|(_, note)| {
+        let held = note.held.iter().find(|held| held.id() == id);
+        held.is_some_and(|held| is_proven(held, note, record.as_ref(), wanted_shared))
+    });
+    let step = |(note_id, note)| Step { paths: Arc::clone(paths), id, wanted_shared, note_id, note, record: record.clone() };
+    proven.map(step).collect()
+}
+
+/// Returns whether the lock is held as the note says, so that a wait for it waits for the note's maker.
+fn is_proven(held: &HeldLock, note: &WaitNote, record: Option<&Record>, wanted_shared: bool) -> bool {
+    let Some(fence) = held.fence else {
+        // Shares do not exclude each other.
+        return !wanted_shared;
+    };
+    let is_this_tenure = |record: &&Record| {
+        record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && native.fence == Some(fence))
+    };
+    let Some(record) = record.filter(is_this_tenure) else { return false };
+    !held.for_command || nested::waits_for(record, note.pid, note.start_time, note.pid_namespace)
+}
+
+/// Opens the lock that a note says is waited for, if its path leads there.
+fn open(lock: &WaitedLock) -> Option<Arc<LockPaths>> {
+    // A relative path says nothing to another process.
+    let target = Some(&*lock.target).filter(|target| target.is_absolute())?;
+    let paths = LockPaths::look(target).ok()??;
+    (anchor_id(&paths) == Some(lock.id())).then(|| Arc::new(paths))
+}
+
+/// Returns the anchor of a lock.
+pub(crate) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
+    paths.dir.ident_at(&paths.anchor).ok()?.map(|found| found.id)
+}
+
+/// Returns a path that means the same to another process.
+pub(crate) fn absolute(target: &Path) -> Option<PathBuf> {
+    std::path::absolute(target).ok()
+}
+
+/// Searches for a circle that a wait for the lock at `paths` would close: a chain of waits from its holder to a wait for a
+/// lock that is `ours`, which is also asked whether that wait is for a share.
+pub(crate) fn find_circle(
+    paths: &Arc<LockPaths>,
+    id: FileId,
+    shared: bool,
+    ours: &dyn Fn(FileId, bool) -> bool,
+) -> Option<Vec<Step>> {
+    let mut walk = Walk { ours, visited: HashSet::new(), chain: Vec::new() };
+    walk.visit(paths, id, shared).then_some(walk.chain).filter(|chain| is_stable(chain))
+}
+
+struct Walk<'a> {
+    ours: &'a dyn Fn(FileId, bool) -> bool,
+    visited: HashSet<(FileId, bool)>,
+    chain: Vec<Step>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, paths: &Arc<LockPaths>, id: FileId, wanted_shared: bool) -> bool {
+        if self.chain.len() >= MAX_LENGTH
+            || self.visited.len() >= MAX_VISITED
+            || !self.visited.insert((id, wanted_shared))
+        {
+            return false;
+        }
+        for step in steps(paths, id, wanted_shared) {
+            let next = step.note.waits_for.clone();
+            self.chain.push(step);
+            if (self.ours)(next.id(), next.shared)
+                || open(&next).is_some_and(|paths| self.visit(&paths, next.id(), next.shared))
+            {
+                return true;
+            }
+            self.chain.pop();
+        }
+        false
+    }
+}
+
+/// Reads every step of a chain a second time.
+fn is_stable(chain: &[Step]) -> bool {
+    chain.iter().all(|step| {
+        anchor_id(&step.paths) == Some(step.id)
+            && steps(&step.paths, step.id, step.wanted_shared)
+                .iter()
+                .any(|again| again.note_id == step.note_id && again.note == step.note)
+    })
+}
+
+/// Returns the circle through the lock at `paths`, if there is one.
+pub(crate) fn circle_through(paths: LockPaths) -> Option<Vec<Step>> {
+    let (id, paths) = (anchor_id(&paths)?, Arc::new(paths));
+    // A wait for a share waits for an exclusive holder only.
+    find_circle(&paths, id, true, &|waited, _| waited == id)
+        .or_else(|| find_circle(&paths, id, false, &|waited, shared| waited == id && !shared))
+}
