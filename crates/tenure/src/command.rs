@@ -1,14 +1,17 @@
 //! Functions that only the command `tenure` needs. They are no part of the interface.
 
 use std::path::Path;
+use std::thread::ThreadId;
 use std::time::Duration;
 
+use crate::file::held_for_command;
 use crate::guard::Guard;
 use crate::lock::Lock;
 use crate::model::error::{Error, Result};
 use crate::server;
 use crate::several;
 use crate::sys;
+use crate::wait::queue;
 
 /// Makes every child that *any* thread of this process starts inherit the kernel lock, while the returned value lives. Drop
 /// it as soon as the child that is meant runs.
@@ -59,6 +62,22 @@ pub fn check_leases(guards: &[Guard]) -> Result<()> {
 /// Returns the name of a lock on its server, or the name below which `target` lists; `None` for a file.
 pub fn name_on_server(target: &Path) -> Option<String> {
     server::name(target)
+}
+
+/// Runs `acquires`, in which this thread acquires on behalf of `thread`, which waits for it and holds the locks. So what
+/// `thread` holds counts as what this thread holds, if the wait would close a circle.
+pub fn on_behalf_of<T>(thread: ThreadId, acquires: impl FnOnce() -> T) -> T {
+    queue::on_behalf_of(thread, acquires)
+}
+
+/// The variable by which a command finds the locks that are held for it: a JSON array of targets, outermost first.
+pub const HELD: &str = held_for_command::VARIABLE;
+
+/// Returns the value of [`HELD`] for a command that this process runs under `guards`: the targets of the variable that this
+/// process has itself, and those of `guards`. What is not in it is part of no circle of waits.
+pub fn held_for_command(guards: &[Guard]) -> String {
+    let files = guards.iter().filter(|guard| guard.lease().is_none());
+    held_for_command::with(files.map(Guard::target))
 }
 
 /// Returns the time within which a SIGTERM asks this process to end, if it came from an acquire with

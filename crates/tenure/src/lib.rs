@@ -118,7 +118,7 @@ pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, IfBusy, Options, Overrun, StalePolicy, Style, Wait};
 pub use model::stale_reason::StaleReason;
 pub use model::status::{State, Status};
-pub use operations::{BreakOptions, Broken, break_lock, clean, history, list, status};
+pub use operations::{BreakOptions, Broken, break_lock, clean, deadlocks, history, list, status};
 pub use several::acquire_all;
 pub use slots::slots;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::maintenance;
 use crate::maintenance::clean::{CleanOptions, CleanReport};
 use crate::maintenance::walk::ListOptions;
+use crate::model::circle::Circle;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::history::PastTenure;
 use crate::model::status::{State, Status};
@@ -106,6 +107,37 @@ pub fn list(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Status>>
     };
     found.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(found)
+}
+
+/// Returns the circles of waits in which a lock in `dir` has a part: each program in one holds a lock and waits for the next
+/// one's, so that none of them goes on. With [`ListOptions::recursive`] also for the locks below `dir`.
+///
+/// An acquire that would close a circle fails at once ([`Error::circle`]), so what this finds are the circles of programs that
+/// turned that check off for the wait (`deadlock_check(false)`). A circle is reported only if it is proven: the waits of tasks,
+/// of other languages' tools, and of locks that another thread may release, are part of none.
+///
+/// ```
+/// use tenure::{ListOptions, deadlocks};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// for circle in deadlocks(dir, &ListOptions::default().recursive(true))? {
+///     println!("{circle}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The system's own, where `dir` cannot be read; [`is_unsupported`](Error::is_unsupported) for a server.
+pub fn deadlocks(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Circle>> {
+    let dir = dir.as_ref();
+    if server::scheme(dir)?.is_some() {
+        return Err(Error::new(ErrorKind::Unsupported, dir, "circles of waits are found among files only"));
+    }
+    maintenance::deadlocks::deadlocks(dir, *options)
 }
 
 /// Removes what dead holders left in `dir`, and prunes anchors that no process has open and that are older than a day, but

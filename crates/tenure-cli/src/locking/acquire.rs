@@ -134,8 +134,9 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     // announces the holder and handles signals.
     let outcome = Arc::new(Mutex::new(None));
     let (waker, shared_outcome) = (signals.waker(), Arc::clone(&outcome));
+    let holder = thread::current().id();
     let worker = thread::Builder::new().name("tenure-acquire".to_owned()).spawn(move || {
-        let result = take(&lock, wait);
+        let result = tenure::command::on_behalf_of(holder, || take(&lock, wait));
         *shared_outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         waker.wake();
     });

@@ -81,6 +81,12 @@ pub(crate) struct BrokenJson<'a> {
     pub(crate) broken: bool,
 }
 
+/// The answer of `status --deadlocks`.
+#[derive(Serialize)]
+pub(crate) struct DeadlocksJson<'a> {
+    pub(crate) deadlocks: &'a [tenure::Circle],
+}
+
 /// The answer of `status --pid`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -207,6 +207,10 @@ impl Watch {
     }
 }
 
+pub(crate) fn open_wait_notes() -> io::Result<Vec<PathBuf>> {
+    unsupported("status --deadlocks")
+}
+
 pub(crate) fn open_files(_pid: u32) -> io::Result<Vec<OpenFile>> {
     unsupported("status --pid")
 }

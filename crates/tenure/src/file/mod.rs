@@ -7,6 +7,7 @@ pub(crate) mod break_lock;
 pub(crate) mod cached_files;
 pub(crate) mod crash;
 pub(crate) mod grant;
+pub(crate) mod held_for_command;
 pub(crate) mod history;
 pub(crate) mod lock_file;
 pub(crate) mod nested;

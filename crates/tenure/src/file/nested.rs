@@ -30,7 +30,8 @@ pub(crate) fn waits_for(record: &Record, pid: i64, start_time: Option<u64>, pid_
         && same_process()
 }
 
-fn waits_for_this_process(record: &Record) -> bool {
+/// Returns whether the holder is proven to wait for this process.
+pub(crate) fn waits_for_this_process(record: &Record) -> bool {
     waits_for_process(record, i64::from(sys::pid()))
 }
 

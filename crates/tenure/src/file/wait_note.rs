@@ -34,7 +34,7 @@ use crate::file::status::current_record;
 use crate::model::circle::Waiting;
 use crate::record::io::read_once;
 use crate::record::{Record, RecordState};
-use crate::sys::{self, Access, File, FileId, LockKind, Name};
+use crate::sys::{self, Access, File, FileId, LockKind, Name, ReplaceSteps};
 
 const VERSION: u32 = 1;
 /// The number of notes that one lock may have at a time.
@@ -48,6 +48,12 @@ const MAX_VISITED: usize = 1024;
 /// The maximum number of attempts to lock a new note, while a reader has it locked for a moment, and the pause between them.
 const LOCK_TRIES: usize = 40;
 const LOCK_PAUSE: Duration = Duration::from_micros(50);
+
+/// Returns whether holders write notes on this system. A note is removed while others may have it open, which the ports whose
+/// steps differ cannot do.
+pub(crate) fn exist_here() -> bool {
+    sys::replace_steps() == ReplaceSteps::One
+}
 
 /// What a holder says of its wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -237,11 +243,13 @@ fn remove_dead(paths: &LockPaths, name: &Name) -> bool {
         && paths.dir.unlink(name).is_ok()
 }
 
-/// Removes the notes of a lock whose makers have ended.
-pub(crate) fn remove_all_dead(paths: &LockPaths) {
-    for number in 0..PLACES {
-        remove_dead(paths, &paths.wait_note(number));
-    }
+/// Removes the notes of a lock whose makers have ended. Returns whether none is left.
+pub(crate) fn remove_all_dead(paths: &LockPaths) -> bool {
+    let is_gone = |number| {
+        let name = paths.wait_note(number);
+        remove_dead(paths, &name) || matches!(paths.dir.ident_at(&name), Ok(None))
+    };
+    (0..PLACES).fold(true, |gone, number| is_gone(number) && gone)
 }
 
 /// Returns the notes of a lock whose makers live.
@@ -279,6 +287,11 @@ impl Step {
         self.note.gives_way && (self.note.since_boot_ns, self.note_id.inode) > (since_boot_ns, id.inode)
     }
 
+    /// Returns the file that says so.
+    pub(crate) fn note_id(&self) -> FileId {
+        self.note_id
+    }
+
     /// Returns whether the wait is for the lock with that anchor.
     pub(crate) fn waits_for_lock(&self, id: FileId) -> bool {
         self.note.waits_for.id() == id
@@ -297,7 +310,7 @@ impl Step {
             command: of_record(native.and_then(|native| native.command.as_ref())).or_else(|| self.note.command.clone()),
             label: of_record(native.and_then(|native| native.label.as_ref()))
                 .or_else(|| self.note.label.clone().filter(|_| native.is_none())),
-            holds: self.paths.target_path.clone(),
+            holds: shown(&self.paths.target_path),
             holder_pid: record.filter(|_| for_command).and_then(|record| record.pid),
             waits_for: self.note.waits_for.target.clone(),
             since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.note.since_ms)),
@@ -349,6 +362,11 @@ pub(crate) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
 /// Returns a path that means the same to another process.
 pub(crate) fn absolute(target: &Path) -> Option<PathBuf> {
     std::path::absolute(target).ok()
+}
+
+/// Returns a path for a [`Waiting`].
+pub(crate) fn shown(target: &Path) -> PathBuf {
+    absolute(target).unwrap_or_else(|| target.to_owned())
 }
 
 /// Searches for a circle that a wait for the lock at `paths` would close: a chain of waits from its holder to a wait for a

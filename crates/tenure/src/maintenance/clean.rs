@@ -10,6 +10,7 @@ use crate::file::anchor_dir::{remove_abandoned_dir, restore_gitignore};
 use crate::file::break_lock::{BREAK_PATIENCE, remove_foreign, replace_anchor};
 use crate::file::crash::reports_crash;
 use crate::file::history;
+use crate::file::wait_note;
 use crate::file::lock_file;
 use crate::file::paths::{LockPaths, is_of_trial};
 use crate::file::prepare::remove_abandoned;
@@ -282,8 +283,9 @@ fn prune(paths: &LockPaths, options: &CleanOptions) -> Result<bool> {
         return Ok(false);
     }
     if !options.dry_run {
-        // The anchor leads to the history, so it goes last.
+        // The anchor leads to the other files, so it goes last.
         history::remove(paths).map_err(failed)?;
+        wait_note::remove_all_dead(paths);
         paths.remove_name(&paths.anchor, &anchor.file).map_err(failed)?;
         remove_folder(paths);
     }

@@ -1,6 +1,7 @@
 //! Operations on many locks: listing and cleaning folders, breaking locks, and probing or trying what a folder supports.
 
 pub(crate) mod clean;
+pub(crate) mod deadlocks;
 pub(crate) mod gate;
 pub(crate) mod list;
 pub(crate) mod probe;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::model::circle::{Circle, Waiting};
 use crate::model::history::PastTenure;
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::Style;
@@ -133,6 +134,44 @@ impl Serialize for PastTenure {
             why: self.why.as_deref(),
             blocked_by_pid: self.blocked_by_pid,
             blocked_by: self.blocked_by.as_deref(),
+        }
+        .serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WaitingJson<'a> {
+    pid: i64,
+    label: Option<&'a str>,
+    command: Option<&'a str>,
+    holds: &'a str,
+    holder_pid: Option<i64>,
+    waits_for: &'a str,
+    since: Option<String>,
+}
+
+/// The form that `tenure status --deadlocks --json` prints.
+impl Serialize for Circle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct CircleJson<'a> {
+            waits: &'a [Waiting],
+        }
+        CircleJson { waits: &self.waits }.serialize(serializer)
+    }
+}
+
+impl Serialize for Waiting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WaitingJson {
+            pid: self.pid,
+            label: self.label.as_deref(),
+            command: self.command.as_deref(),
+            holds: &lossy(&self.holds),
+            holder_pid: self.holder_pid,
+            waits_for: &lossy(&self.waits_for),
+            since: self.since.and_then(text::date),
         }
         .serialize(serializer)
     }

@@ -7,11 +7,15 @@
 //! Only a thread is proven to wait. A task waits while other tasks of its thread run, so an acquire without a thread
 //! publishes nothing and fails for no circle. Neither does what a thread holds count where another thread may release it:
 //! with `deadlock_check(false)`, and with `reentrant(true)`, whose holds the whole process counts.
+//!
+//! A holder that runs a command waits for the command's end. So a wait of the command, or of a descendant, is a wait of that
+//! holder too: the waiter says so beside the [locks that are held for it](crate::file::held_for_command).
 
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
 
+use crate::file::held_for_command;
 use crate::file::paths::LockPaths;
 use crate::file::wait_note::{self, HeldLock, PublishedNote, Step, WaitNote, WaitedLock};
 use crate::model::circle::{Circle, Waiting};
@@ -19,7 +23,8 @@ use crate::model::error::{Error, Result};
 use crate::model::options::{Overrun, StalePolicy};
 use crate::model::request::Request;
 use crate::model::this_process::this_process;
-use crate::sys::{self, FileId, ReplaceSteps};
+use crate::record::Record;
+use crate::sys::{self, FileId};
 use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
 use crate::wait::tenure::{self, FileTenure};
@@ -49,7 +54,7 @@ impl AnnouncedWait {
         let Some(thread) = thread else { return Ok(None) };
         // What this process holds may be no more than the lock that the wait is for.
         let held = tenure::count();
-        if held == 0 || (held == 1 && queue.has_tenure()) {
+        if (held == 0 || (held == 1 && queue.has_tenure())) && !held_for_command::is_set() {
             return Ok(None);
         }
         announce(queue, request, thread)
@@ -61,8 +66,8 @@ fn is_in_graph(paths: &LockPaths, request: &Request) -> bool {
     // A bare lock has no anchor. A steal by age ends the wait, whatever the holder does.
     !request.bare()
         && request.options.stale_policy == StalePolicy::Proof
-        // The ports whose steps differ were not proven. Two machines share neither processes nor numbers of files.
-        && sys::replace_steps() == ReplaceSteps::One
+        && wait_note::exist_here()
+        // Two machines that mount it share neither processes nor numbers of files.
         && !paths.file_system.shared
 }
 
@@ -74,35 +79,69 @@ fn is_bound_to_its_thread(tenure: &FileTenure) -> bool {
     options.deadlock_check && !options.reentrant && !may_vanish && tenure.is_held()
 }
 
+/// A lock that is held during a wait.
+struct Held {
+    paths: Arc<LockPaths>,
+    lock: HeldLock,
+    by: HeldBy,
+}
+
+enum HeldBy {
+    /// The waiting thread.
+    Thread(Arc<FileTenure>),
+    /// The holder that runs this process as its command, or an ancestor of it.
+    Ancestor(Box<Record>),
+}
+
+/// Returns what ends only after the wait of `thread` for the lock of `queue`.
+fn held_by(thread: ThreadId, queue: &Arc<TargetQueue>) -> Vec<Held> {
+    let mut held = Vec::new();
+    for other in registry::queues() {
+        if !Arc::ptr_eq(&other, queue)
+            && let Some(tenure) = other.tenure_of(thread)
+            && let Some(anchor) = &tenure.grant.anchor
+            && is_bound_to_its_thread(&tenure)
+        {
+            let fence = (!tenure.request.shared).then_some(tenure.fence);
+            let lock = HeldLock { device: anchor.id.device, inode: anchor.id.inode, fence, for_command: false };
+            held.push(Held { paths: Arc::clone(&tenure.paths), lock, by: HeldBy::Thread(tenure) });
+        }
+    }
+    if held_for_command::is_set() {
+        held.extend(held_for_command::locks().into_iter().map(|(paths, lock, record)| Held {
+            paths,
+            lock,
+            by: HeldBy::Ancestor(Box::new(record)),
+        }));
+    }
+    held
+}
+
 #[cold]
 fn announce(queue: &Arc<TargetQueue>, request: &Request, thread: ThreadId) -> Result<Option<AnnouncedWait>> {
     let paths = queue.paths();
     if !is_in_graph(&paths, request) {
         return Ok(None);
     }
-    let mut held: Vec<(Arc<FileTenure>, HeldLock)> = Vec::new();
-    for other in registry::queues() {
-        if !Arc::ptr_eq(&other, queue)
-            && let Some(tenure) = other.tenure_of(thread)
-            && let Some(anchor) = &tenure.grant.anchor
-            && is_bound_to_its_thread(&tenure)
-            && !tenure.paths.file_system.shared
-        {
-            let fence = (!tenure.request.shared).then_some(tenure.fence);
-            let lock = HeldLock { device: anchor.id.device, inode: anchor.id.inode, fence, for_command: false };
-            held.push((tenure, lock));
-        }
+    let (Some(id), Some(target)) = (wait_note::anchor_id(&paths), wait_note::absolute(&paths.target_path)) else {
+        return Ok(None);
+    };
+    let mut held = held_by(thread, queue);
+    held.retain(|held| !held.paths.file_system.shared && held.lock.id() != id);
+    if held.is_empty() {
+        return Ok(None);
     }
-    let (Some((first, _)), Some(id)) = (held.first(), wait_note::anchor_id(&paths)) else { return Ok(None) };
-    let Some(target) = wait_note::absolute(&paths.target_path) else { return Ok(None) };
-    let mode = first.request.options.mode;
+    let mode = held.iter().find_map(|held| match &held.by {
+        HeldBy::Thread(tenure) => tenure.request.options.mode,
+        HeldBy::Ancestor(_) => None,
+    });
     let mut note = note(request, WaitedLock { target, device: id.device, inode: id.inode, shared: request.shared });
-    let beside = held.iter().map(|(tenure, lock)| (Arc::clone(&tenure.paths), lock.clone())).collect();
+    let beside = held.iter().map(|held| (Arc::clone(&held.paths), held.lock.clone())).collect();
     let notes = wait_note::publish(&mut note, beside, mode);
     if request.options.deadlock_check
         && let Some(chain) = find(&paths, id, request, &held, &note, notes.first())
     {
-        return Err(Error::would_close(&queue.target_path, circle(&chain, &paths, &held, &note)));
+        return Err(Error::would_close(&queue.target_path, circle(&chain, &held, &note)));
     }
     Ok(Some(AnnouncedWait { _notes: notes }))
 }
@@ -129,13 +168,13 @@ fn find(
     paths: &Arc<LockPaths>,
     id: FileId,
     request: &Request,
-    held: &[(Arc<FileTenure>, HeldLock)],
+    held: &[Held],
     note: &WaitNote,
     published: Option<&PublishedNote>,
 ) -> Option<Vec<Step>> {
     // A wait for a share does not wait for a share.
     let ours = |waited: FileId, shared: bool| {
-        held.iter().any(|(_, lock)| lock.id() == waited && (lock.fence.is_some() || !shared))
+        held.iter().any(|held| held.lock.id() == waited && (held.lock.fence.is_some() || !shared))
     };
     let mut looks = 0;
     loop {
@@ -152,18 +191,22 @@ fn find(
 }
 
 /// Returns the circle of a chain that ends with a wait for a lock of this thread.
-fn circle(chain: &[Step], paths: &LockPaths, held: &[(Arc<FileTenure>, HeldLock)], note: &WaitNote) -> Circle {
+fn circle(chain: &[Step], held: &[Held], note: &WaitNote) -> Circle {
     let mut waits: Vec<Waiting> = chain.iter().map(Step::waiting).collect();
-    let closes = chain.last().and_then(|step| held.iter().find(|(_, lock)| step.waits_for_lock(lock.id())));
-    waits.extend(closes.map(|(tenure, _)| {
-        let record = tenure.holder();
+    let closes = chain.last().and_then(|step| held.iter().find(|held| step.waits_for_lock(held.lock.id())));
+    waits.extend(closes.map(|held| {
+        let (holder, holder_pid) = match &held.by {
+            HeldBy::Thread(tenure) => (Some(tenure.holder()), None),
+            HeldBy::Ancestor(record) => (None, record.pid),
+        };
+        let (command, label) = holder.map_or((None, None), |holder| (holder.command, holder.label));
         Waiting {
             pid: note.pid,
-            command: record.command.or_else(|| note.command.clone()),
-            label: record.label,
-            holds: tenure.paths.target_path.clone(),
-            holder_pid: None,
-            waits_for: paths.target_path.clone(),
+            command: command.or_else(|| note.command.clone()),
+            label: label.or_else(|| note.label.clone()),
+            holds: wait_note::shown(&held.paths.target_path),
+            holder_pid,
+            waits_for: note.waits_for.target.clone(),
             since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(note.since_ms)),
         }
     }));

@@ -209,6 +209,7 @@ fn run_held(args: &Args, words: &[OsString], held: Held, signals: &mut Signals) 
             None => command.env_remove("TENURE_SLOT"),
             Some(slot) => command.env("TENURE_SLOT", slot.to_string()),
         };
+        command.env(tenure::command::HELD, tenure::command::held_for_command(&held.guards));
         // A lease ends with this process, and the command must not outlive the lease.
         if held.guards.iter().any(|guard| guard.lease().is_some()) {
             sys::kill_with_us(&mut command);

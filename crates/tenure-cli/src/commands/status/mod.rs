@@ -1,5 +1,6 @@
 //! `tenure status`: shows the holder of a lock and its state.
 
+mod deadlocks;
 mod process;
 
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ use crate::output::{Failure, color, describe, exit, stream};
 /// or stale.
 #[derive(clap::Args)]
 #[command(override_usage = "tenure status [OPTIONS] TARGET
-       tenure status [--json] --pid N")]
+       tenure status [--json] --pid N
+       tenure status [--json] --deadlocks [DIR]")]
 #[command(after_long_help = "\
 States:
   free      no process holds the lock
@@ -34,6 +36,14 @@ Examples:
     tenure status --check sessions/main.jsonl || echo busy
   show the locks that a process holds and waits for:
     tenure status --pid 4242
+  show the programs that wait for each other in a circle:
+    tenure status --deadlocks
+
+Deadlocks:
+A wait that would close a circle (A holds x and waits for y, B holds y and waits for x) fails at
+once, with exit code 75 and a message that names each program. So --deadlocks finds the circles of
+programs that turned this check off. It reports only what is proven by the notes in which holders
+say what they wait for: not the waits of flock(1) or of tasks, and no locks on a server.
 
 Exit codes:
   0       success; with --check: the lock is free or stale
@@ -44,13 +54,17 @@ Exit codes:
   75      with --check: the lock is held, or its state is unknown")]
 pub(crate) struct Args {
     /// The path whose lock to show
-    #[arg(value_hint = ValueHint::AnyPath, required_unless_present = "pid")]
+    #[arg(value_hint = ValueHint::AnyPath, required_unless_present_any = ["pid", "deadlocks"])]
     target: Option<PathBuf>,
 
     /// Show the locks that this process holds and waits for, instead of a target's lock
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_hyphen_values = true)]
     #[arg(conflicts_with_all = ["target", "check"])]
     pid: Option<u32>,
+
+    /// Show the circles of programs that wait for each other: with a part in this folder and below, or on this machine
+    #[arg(long, conflicts_with_all = ["pid", "check"])]
+    deadlocks: bool,
 
     /// Print one JSON object
     #[arg(long)]
@@ -62,11 +76,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
+    let format = if args.json { Format::Json } else { Format::Text };
+    if args.deadlocks {
+        return deadlocks::run(args.target.as_deref(), format);
+    }
     let Some(target) = &args.target else {
         // Without a target clap requires a pid.
-        return args
-            .pid
-            .map_or(Ok(exit::USAGE), |pid| process::run(pid, if args.json { Format::Json } else { Format::Text }));
+        return args.pid.map_or(Ok(exit::USAGE), |pid| process::run(pid, format));
     };
     let found = tenure::status(target)?;
     let slots = tenure::slots(target)?;

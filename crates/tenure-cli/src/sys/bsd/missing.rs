@@ -1,6 +1,7 @@
 //! Facts about processes, and those that these systems show to none or not to every user.
 
 use std::io;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -10,6 +11,11 @@ use crate::sys::types::{FileId, OpenFile};
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "`tenure status --pid` has no port to this system"))
+}
+
+/// Fails as unsupported: the open files of other processes are not read.
+pub(crate) fn open_wait_notes() -> io::Result<Vec<PathBuf>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "`tenure status --deadlocks` needs a folder on this system"))
 }
 
 /// Fails as unsupported: a process's open files do not show their locks.

@@ -9,5 +9,5 @@ pub(super) mod handle;
 mod missing;
 mod watch;
 
-pub(crate) use missing::{command_line, descends_from, flock_waits, is_process, open_files};
+pub(crate) use missing::{command_line, descends_from, flock_waits, is_process, open_files, open_wait_notes};
 pub(crate) use watch::Watch;

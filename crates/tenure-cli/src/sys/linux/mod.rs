@@ -15,7 +15,7 @@ pub(super) mod proc;
 
 pub(crate) use super::unix::*;
 pub(crate) use death::die_with;
-pub(crate) use proc::{command_line, descends_from, flock_waits, is_process, open_files};
+pub(crate) use proc::{command_line, descends_from, flock_waits, is_process, open_files, open_wait_notes};
 pub(crate) use process_tree::ProcessTree;
 #[cfg(all(target_env = "gnu", not(test)))]
 pub(crate) use start::start;

@@ -77,6 +77,24 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
+/// Returns the notes in which the holders of locks say what they wait for: files `.tenure/*.waits` that processes have open,
+/// as far as this user may see them.
+pub(crate) fn open_wait_notes() -> io::Result<Vec<PathBuf>> {
+    let mut notes = Vec::new();
+    for process in fs::read_dir("/proc")? {
+        let Ok(process) = process else { continue };
+        if !process.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
+        notes.extend(files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).filter(|path| {
+            path.extension() == Some(OsStr::new("waits"))
+                && path.parent().and_then(Path::file_name) == Some(OsStr::new(".tenure"))
+        }));
+    }
+    Ok(notes)
+}
+
 /// Returns the files and folders that a process has open, with its locks on them. Files that it closes meanwhile are
 /// left out.
 pub(crate) fn open_files(pid: u32) -> io::Result<Vec<OpenFile>> {

@@ -11,7 +11,7 @@ pub(super) mod proc;
 
 pub(super) use super::bsd::handle;
 
-pub(crate) use super::bsd::{Watch, command_line, descends_from, flock_waits, is_process, open_files};
+pub(crate) use super::bsd::{Watch, command_line, descends_from, flock_waits, is_process, open_files, open_wait_notes};
 pub(crate) use super::unix::*;
 pub(crate) use death::die_with;
 pub(crate) use process_tree::ProcessTree;

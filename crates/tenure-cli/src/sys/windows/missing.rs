@@ -1,6 +1,7 @@
 //! Facts that Windows does not show, and functions without a port.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::AtomicU64;
 
@@ -11,6 +12,10 @@ fn unsupported<T>(what: &str) -> io::Result<T> {
 }
 
 /// Fails as unsupported: Windows does not show which files a process has open.
+pub(crate) fn open_wait_notes() -> io::Result<Vec<PathBuf>> {
+    unsupported("status --deadlocks")
+}
+
 pub(crate) fn open_files(_pid: u32) -> io::Result<Vec<OpenFile>> {
     unsupported("status --pid")
 }

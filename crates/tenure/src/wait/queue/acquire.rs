@@ -1,5 +1,6 @@
 //! An acquire's way into the queue and out of it.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
@@ -378,10 +379,22 @@ impl TargetQueue {
     }
 }
 
-/// Returns this thread's id. The standard library takes a reference of the thread each time.
+thread_local! {
+    /// The thread that the acquires of this thread are for. The standard library takes a reference of the thread each time.
+    static REQUESTER: Cell<ThreadId> = Cell::new(std::thread::current().id());
+}
+
 fn this_thread() -> ThreadId {
-    thread_local!(static ID: ThreadId = std::thread::current().id());
-    ID.with(|id| *id)
+    REQUESTER.get()
+}
+
+/// Runs `acquires`, whose acquires are those of another thread, which waits for this one meanwhile.
+#[allow(dead_code, reason = "the simulation has no threads that wait for others")]
+pub(crate) fn on_behalf_of<T>(thread: ThreadId, acquires: impl FnOnce() -> T) -> T {
+    let own = REQUESTER.replace(thread);
+    let outcome = acquires();
+    REQUESTER.set(own);
+    outcome
 }
 
 /// Checks the ticket of an awake head `spins` times, with pauses. `None` if there was nothing. `bench/count` does not count

@@ -1,0 +1,158 @@
+//! Deadlocks of commands: a wait that would close a circle fails at once and names it, also through the commands that run under
+//! a lock; and `tenure status --deadlocks`.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Running, Scratch};
+use tenure::{Lock, Requester};
+
+const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
+
+/// Starts a holder of `target` that says so, and runs `next` in the end.
+fn hold_and(scratch: &Scratch, target: &[&str], next: &str) -> Running {
+    let script = format!("echo $$; read x; {next}");
+    let running = Running::start(scratch.tenure([&["run"], target, &["-c", &script]].concat()));
+    let _pid = running.stdout.next();
+    running
+}
+
+/// Waits until a holder of `target`, or a command that runs under it, has said that it waits.
+fn until_announced(scratch: &Scratch, target: &str) {
+    let note = scratch.join(format!(".tenure/{target}.lock.0.waits"));
+    let began = Instant::now();
+    while !fs::metadata(&note).is_ok_and(|note| note.len() > 0) {
+        assert!(began.elapsed() < PATIENCE, "nobody says that it waits under {target}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn run(target: &str) -> String {
+    format!("{TENURE} run {target} -- touch ran")
+}
+
+#[test]
+fn a_circle_through_commands_is_named() {
+    // The wait may be of the command itself, of a child, and of a tenure in between.
+    for (one, other) in [
+        (format!("exec {}", run("y")), run("x")),
+        (format!("( {} ); true", run("y")), format!("exec {}", run("x"))),
+        (format!("{TENURE} run between -- {}", run("y")), format!("{TENURE} run --flock more -c '{}'", run("x"))),
+    ] {
+        let scratch = Scratch::new();
+        let mut first = hold_and(&scratch, &["x"], &one);
+        let mut second = hold_and(&scratch, &["y"], &other);
+        first.say("");
+        until_announced(&scratch, "x");
+        second.say("");
+        let says = second.stderr.until("the wait would never end");
+        let folder = scratch.path().to_str().unwrap();
+        let (first_pid, second_pid) = (first.pid(), second.pid());
+        for part in [
+            format!("runs under {folder}/x, which pid {first_pid} holds for it, and waits for {folder}/y"),
+            format!("runs under {folder}/y, which pid {second_pid} holds for it, and waits for {folder}/x"),
+        ] {
+            assert!(says.contains(&part), "{one} {other}: {says}");
+        }
+        assert_eq!(second.wait().code(), Some(75));
+        assert!(first.wait().success());
+        assert!(scratch.names().contains(&"ran".to_owned()));
+        let notes = fs::read_dir(scratch.join(".tenure")).unwrap().filter(|entry| {
+            entry.as_ref().unwrap().path().extension().is_some_and(|suffix| suffix == "waits")
+        });
+        assert_eq!(notes.count(), 0);
+    }
+}
+
+#[test]
+fn a_command_that_does_not_descend_from_the_holders_waits() {
+    let scratch = Scratch::new();
+    let mut first = hold_and(&scratch, &["x"], "true");
+    let second = hold_and(&scratch, &["y"], &run("x"));
+    // It says that the first one's lock is held for it, and it is not.
+    let mut command = scratch.tenure(["run", "y", "--", "true"]);
+    command.env("TENURE_HELD", format!("[\"{}\"]", scratch.join("x").display()));
+    let mut liar = Running::start(command);
+    let mut second = second;
+    second.say("");
+    until_announced(&scratch, "y");
+    assert!(!scratch.join(".tenure/x.lock.0.waits").exists());
+    first.say("");
+    assert!(first.wait().success() && second.wait().success() && liar.wait().success());
+}
+
+#[test]
+fn several_targets_are_held_by_one() {
+    let scratch = Scratch::new();
+    // It holds a and waits for b.
+    let mut nested = hold_and(&scratch, &["b"], &run("a"));
+    let mut both = Running::start(scratch.tenure(["run", "a", "b", "--", "touch", "both"]));
+    until_announced(&scratch, "a");
+    nested.say("");
+    let says = nested.stderr.until("the wait would never end");
+    assert!(says.contains(&format!("pid {} ", both.pid())), "{says}");
+    assert_eq!(nested.wait().code(), Some(75));
+    assert!(both.wait().success());
+}
+
+/// Has two threads hold one lock each and wait for the other's, without the check, during `under`.
+fn deadlock(one: &Path, other: &Path, under: impl FnOnce()) {
+    let lock = |target: &Path, check| Lock::options().deadlock_check(check).label("a\tb").open(target).unwrap();
+    let (held, waits) = (std::sync::Barrier::new(2), std::sync::Barrier::new(3));
+    let over = std::sync::Barrier::new(3);
+    let wait = |own: &Path, waited: &Path| {
+        let guard = lock(own, true).acquire().unwrap();
+        held.wait();
+        let acquiring = lock(waited, false).begin(Requester::Thread).unwrap();
+        waits.wait();
+        over.wait();
+        drop((acquiring, guard));
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| wait(one, other));
+        scope.spawn(|| wait(other, one));
+        waits.wait();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(under));
+        over.wait();
+        done.unwrap();
+    });
+}
+
+#[test]
+fn status_shows_circles() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.join("sub")).unwrap();
+    let (one, other) = (scratch.join("x"), scratch.join("sub/y"));
+    let none = scratch.done(["status", "--deadlocks", "."]);
+    assert_eq!((none.code, &*none.stdout), (Some(0), ""), "{none:?}");
+    assert!(none.stderr.contains("no deadlocks in ."), "{none:?}");
+    assert_eq!(scratch.json(["status", "--deadlocks", "--json", "."]), serde_json::json!({"deadlocks": []}));
+    deadlock(&one, &other, || {
+        let json = scratch.json(["status", "--deadlocks", "--json", "."]);
+        let waits = json["deadlocks"][0]["waits"].as_array().unwrap();
+        assert_eq!((json["deadlocks"].as_array().unwrap().len(), waits.len()), (1, 2), "{json}");
+        for (waiting, (holds, waited)) in waits.iter().zip([(&other, &one), (&one, &other)]) {
+            assert_eq!(waiting["pid"], std::process::id(), "{json}");
+            assert_eq!(waiting["holds"], holds.to_str().unwrap(), "{json}");
+            assert_eq!(waiting["waitsFor"], waited.to_str().unwrap(), "{json}");
+            assert_eq!(waiting["label"], "a\tb", "{json}");
+            assert!(waiting["holderPid"].is_null() && waiting["since"].is_string(), "{json}");
+        }
+        let text = scratch.done(["status", "--deadlocks", "."]).stdout;
+        assert!(text.starts_with("deadlock of 2:\n  pid ") && text.lines().count() == 3, "{text}");
+        let machine = scratch.json(["status", "--deadlocks", "--json"]);
+        let is_ours = |found: &&serde_json::Value| found["waits"][0]["holds"] == other.to_str().unwrap();
+        assert_eq!(machine["deadlocks"].as_array().unwrap().iter().filter(is_ours).count(), 1, "{machine}");
+    });
+    assert!(scratch.json(["status", "--deadlocks", "--json", "."])["deadlocks"].as_array().unwrap().is_empty());
+    for words in [&["--pid", "1"][..], &["--check"], &["a", "b"]] {
+        assert_eq!(scratch.done([&["status", "--deadlocks"], words].concat()).code, Some(64), "{words:?}");
+    }
+    assert_eq!(scratch.done(["status", "--deadlocks", "etcd://localhost/x"]).code, Some(69));
+}
