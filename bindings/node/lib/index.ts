@@ -5,12 +5,12 @@ import { native } from "./addon.js";
 import { checkOptions, rule, type Rule } from "./check.js";
 import { unwrap } from "./errors.js";
 import { type Path, target } from "./lock.js";
-import type { PastTenure, Status } from "./native.js";
+import type { CircleWait, PastTenure, Status } from "./native.js";
 
 export { TenureError, type TenureErrorCode } from "./errors.js";
 export { Guard, type Previous } from "./guard.js";
 export { Lock, lock, type LockOptions, type Path, type WaitOptions, withLock } from "./lock.js";
-export type { Holder, LeaseLeft, Overrun, PastTenure, Status } from "./native.js";
+export type { CircleWait, Holder, LeaseLeft, Overrun, PastTenure, Status } from "./native.js";
 
 /**
  * Returns the state of the lock of `path`. Does not acquire or change anything.
@@ -46,6 +46,19 @@ const LIST = { recursive: rule.flag } satisfies Record<keyof ListOptions, Rule>;
 export async function list(folder: Path, options: ListOptions = {}): Promise<Status[]> {
   checkOptions("list", options, LIST);
   return unwrap<Status[]>(await native().list(target(folder), options.recursive === true));
+}
+
+/**
+ * Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for the
+ * next one's. Only what is proven is reported. The waits of this package are no part of any, because a program of Node goes on
+ * while it waits: set a `timeout`.
+ *
+ * @example
+ * for (const circle of await deadlocks("sessions", { recursive: true })) console.log(circle.map(({ text }) => text));
+ */
+export async function deadlocks(folder: Path, options: ListOptions = {}): Promise<CircleWait[][]> {
+  checkOptions("deadlocks", options, LIST);
+  return unwrap<CircleWait[][]>(await native().deadlocks(target(folder), options.recursive === true));
 }
 
 /** The options of `breakLock`. */

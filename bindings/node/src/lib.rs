@@ -6,6 +6,7 @@
 //! their waker asks for it ([`wait`], [`release`]). They therefore take no thread of libuv's pool. Operations on locks that
 //! are not open (`status`, `list`, `breakLock`) do ([`work`]).
 
+mod circle;
 mod clean;
 mod convert;
 mod failure;

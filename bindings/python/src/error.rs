@@ -5,6 +5,7 @@ use std::path::Path;
 use pyo3::prelude::*;
 use tenure::Advice;
 
+use crate::circle::{self, CircleWait};
 use crate::holder::Holder;
 use crate::sys;
 
@@ -16,18 +17,19 @@ struct Parts {
     holder: Option<Holder>,
     errno: Option<i32>,
     waited: Option<f64>,
+    circle: Option<Vec<CircleWait>>,
 }
 
 /// Builds an exception. The hint is appended to its message. An error of Python's while it is built takes its place.
 fn build(py: Python<'_>, class: &str, path: &Path, parts: Parts) -> PyErr {
-    let Parts { mut message, hint, holder, errno, waited } = parts;
+    let Parts { mut message, hint, holder, errno, waited, circle } = parts;
     if let Some(hint) = &hint {
         message = format!("{message}; {hint}");
     }
     let built = py
         .import("tenure._errors")
         .and_then(|errors| errors.getattr(class))
-        .and_then(|class| class.call1((message, path.as_os_str(), holder, hint, errno, waited)));
+        .and_then(|class| class.call1((message, path.as_os_str(), holder, hint, errno, waited, circle)));
     built.map_or_else(|failed| failed, PyErr::from_value)
 }
 
@@ -68,6 +70,7 @@ fn library_exception(py: Python<'_>, error: &tenure::Error, hint: Option<String>
         holder: error.holder().map(Holder::from),
         errno: error.io_error().and_then(std::io::Error::raw_os_error),
         waited: error.waited().map(|waited| waited.as_secs_f64()),
+        circle: error.circle().map(circle::waits),
     };
     build(py, class_name(error), error.path(), parts)
 }

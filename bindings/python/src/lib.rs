@@ -8,6 +8,7 @@
 //!   while another thread forks, and in the child no thread would finish the initialization.
 
 mod attempt;
+mod circle;
 mod cleanup;
 mod convert;
 mod doorbell;
@@ -28,6 +29,8 @@ mod wait;
 /// The module that `tenure/__init__.py` imports from.
 #[pyo3::pymodule]
 mod _tenure {
+    #[pymodule_export]
+    use crate::circle::{CircleWait, deadlocks};
     #[pymodule_export]
     use crate::cleanup::{_clean_up, _give_up_waits};
     #[pymodule_export]

@@ -22,15 +22,10 @@ use crate::timeout::Timeout;
 
 /// Acquires, and runs Python's signal handlers meanwhile. If one of them raises, the wait ends and nothing is held.
 pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<tenure::Guard> {
-    let mut attempt = try_or_enqueue(py, lock, shared, timeout.wait(), Requester::Thread);
-    let would_deadlock = matches!(&attempt, Err(error) if error.is_would_deadlock());
-    let must_wait = would_deadlock || matches!(&attempt, Ok(Attempt::Queued(_)));
-    let green = if must_wait { green_threads(py) } else { None };
-    if would_deadlock && green.is_some() {
-        // The holder may be another greenlet of this thread.
-        attempt = try_or_enqueue(py, lock, shared, timeout.wait(), Requester::Task);
-    }
-    let acquiring = match attempt.or_raise(py)? {
+    // Before the attempt: what this thread holds, another greenlet of it may release during the wait.
+    let green = green_threads(py);
+    let requester = if green.is_some() { Requester::Task } else { Requester::Thread };
+    let acquiring = match try_or_enqueue(py, lock, shared, timeout.wait(), requester).or_raise(py)? {
         Attempt::Granted(guard) => return Ok(guard),
         Attempt::Queued(acquiring) => acquiring,
     };

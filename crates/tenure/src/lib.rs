@@ -16,8 +16,9 @@
 //! - **A crash leaves data half-written.** The lock of a dead holder is granted at once, and
 //!   [`previous()`](Guard::previous) reports the crash. Check it before you trust the protected data.
 //! - **One thread, one guard.** A second acquire by the thread that holds the lock is an error
-//!   ([`is_would_deadlock`](Error::is_would_deadlock)), unless both are [`reentrant`](Options::reentrant). Two *tasks*
-//!   on one thread exclude each other.
+//!   ([`is_would_deadlock`](Error::is_would_deadlock)), unless both are [`reentrant`](Options::reentrant). So is a wait that would
+//!   close a [circle](Error::circle) of waiting threads and processes. Two *tasks* on one thread exclude each other, and among
+//!   tasks no circle is found.
 //! - **A fork shares nothing.** A guard in a forked child holds nothing there and releases nothing.
 //! - **A signal runs no destructors.** The lock is free all the same. [`cleanup::install`] removes the lock file too.
 //! - **File systems differ.** Where two machines may mount one, a holder of another machine is

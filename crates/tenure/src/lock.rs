@@ -210,8 +210,8 @@ impl Lock {
     /// # Errors
     ///
     /// [`is_busy`](crate::Error::is_busy) with the holder, at the deadline;
-    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this thread holds the lock already, or when
-    /// its holder runs this process as its command;
+    /// [`is_would_deadlock`](crate::Error::is_would_deadlock) at once, when this thread holds the lock already, when
+    /// its holder runs this process as its command, or when the wait would close a [circle](crate::Error::circle) of waits;
     /// [`is_obstructed`](crate::Error::is_obstructed), [`is_unsupported`](crate::Error::is_unsupported),
     /// [`is_permission_denied`](crate::Error::is_permission_denied) and the system's own;
     /// [`is_unreachable`](crate::Error::is_unreachable) where no server answers.

@@ -17,7 +17,8 @@ Pitfalls:
   a smaller one.
 - Keep the guard that ``acquire()`` returns: the lock is released when the last reference to it is dropped.
 - A forked child holds nothing, and releases nothing.
-- A second acquire by the same thread raises :class:`WouldDeadlock`, unless the lock is ``reentrant``.
+- A second acquire by the same thread raises :class:`WouldDeadlock`, unless the lock is ``reentrant``. So does a wait that would
+  close a circle of waiting threads and programs. Among tasks and greenlets no circle is found: use a timeout.
 - A lock on a server (``etcd://..``, ``postgres://..``) can be lost by a slow network: use ``guard.fence``.
 
 :mod:`tenure.filelock` has the interface of the package filelock.
@@ -39,11 +40,25 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._lock import Lock
-from ._tenure import Guard, Holder, LeaseLeft, PastTenure, Status, __version__, break_lock, history, list, status
+from ._tenure import (
+    CircleWait,
+    Guard,
+    Holder,
+    LeaseLeft,
+    PastTenure,
+    Status,
+    __version__,
+    break_lock,
+    deadlocks,
+    history,
+    list,
+    status,
+)
 
 __all__ = [
     "Busy",
     "CannotCreate",
+    "CircleWait",
     "Error",
     "Guard",
     "Holder",
@@ -61,6 +76,7 @@ __all__ = [
     "WouldDeadlock",
     "__version__",
     "break_lock",
+    "deadlocks",
     "history",
     "list",
     "status",

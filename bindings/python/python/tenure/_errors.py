@@ -4,9 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional, Tuple
+    from typing import Any, Dict, List, Optional, Tuple
 
-    from ._tenure import Holder
+    from ._tenure import CircleWait, Holder
 
 
 class Error(OSError):
@@ -28,6 +28,8 @@ class Error(OSError):
         holder: The holder of the lock, if known.
         hint: A remedy, in one sentence.
         waited: The time for which the acquire waited, in seconds.
+        circle: For WouldDeadlock, the programs of which each holds a lock and waits for the next one's, if there are several.
+            The last wait is the one that failed.
         errno: The system's error number, if the system reported an error.
     """
 
@@ -35,6 +37,7 @@ class Error(OSError):
     holder: Optional[Holder]
     hint: Optional[str]
     waited: Optional[float]
+    circle: Optional[List[CircleWait]]
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Error(OSError):
         hint: Optional[str] = None,
         errno: Optional[int] = None,
         waited: Optional[float] = None,
+        circle: Optional[List[CircleWait]] = None,
     ) -> None:
         super().__init__(message)
         self.errno = errno
@@ -52,13 +56,14 @@ class Error(OSError):
         self.holder = holder
         self.hint = hint
         self.waited = waited
+        self.circle = circle
 
     def __str__(self) -> str:
         return str(self.args[0])
 
     def __reduce__(self) -> Tuple[Any, Tuple[Any, ...], Dict[str, Any]]:
-        # The holder is not pickled, as it describes what this process saw. Its text is part of the message.
-        state = {**self.__dict__, "holder": None, "errno": self.errno, "filename": self.filename}
+        # The holder and the circle are not pickled, as they describe what this process saw. Their text is part of the message.
+        state = {**self.__dict__, "holder": None, "circle": None, "errno": self.errno, "filename": self.filename}
         return type(self), (self.args[0], self.path), state
 
 
@@ -77,7 +82,9 @@ class Lost(Error):
 
 
 class WouldDeadlock(Error, RuntimeError):
-    """This thread holds the lock and would wait for itself. See ``reentrant``."""
+    """This thread holds the lock and would wait for itself (see ``reentrant``), or its wait would close a circle of programs of
+    which each holds a lock and waits for the next one's (``circle``). Circles through tasks and greenlets are not found.
+    """
 
 
 class Unsupported(Error):

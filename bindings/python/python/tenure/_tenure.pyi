@@ -12,6 +12,7 @@ else:
     from builtins import ellipsis as EllipsisType
 
 __all__ = [
+    "CircleWait",
     "Doorbell",
     "Guard",
     "Holder",
@@ -26,6 +27,7 @@ __all__ = [
     "_give_up_waits",
     "_server_of",
     "break_lock",
+    "deadlocks",
     "history",
     "list",
     "status",
@@ -79,6 +81,34 @@ class Holder:
     @property
     def native(self) -> bool:
         """True for a holder that uses Tenure, False for a program that only knows lock files or flock(2)."""
+
+@final
+class CircleWait:
+    """A program that holds a lock and waits for another: one step of a deadlock. Attributes that are not known are None.
+
+    The texts (command, label) are unescaped, as their writer recorded them. ``str()`` escapes them for a terminal.
+    """
+    @property
+    def pid(self) -> int:
+        """The process id of the waiting program."""
+    @property
+    def command(self) -> Optional[str]:
+        """The command line."""
+    @property
+    def label(self) -> Optional[str]:
+        """The label that the program chose for itself."""
+    @property
+    def holds(self) -> str:
+        """The path whose lock it holds."""
+    @property
+    def holder_pid(self) -> Optional[int]:
+        """The process id of the holder, where the program is a command that runs under its lock, as with ``tenure run``."""
+    @property
+    def waits_for(self) -> str:
+        """The path whose lock it waits for."""
+    @property
+    def since(self) -> Optional[datetime]:
+        """When the wait began: an aware datetime, UTC."""
 
 @final
 class Status:
@@ -397,6 +427,22 @@ def list(folder: _Path, *, recursive: bool = False) -> List[Status]:
 
     Raises:
         tenure.Unreachable: If the server does not answer, within a few seconds.
+    """
+def deadlocks(folder: _Path, *, recursive: bool = False) -> List[List[CircleWait]]:
+    """Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
+    the next one's.
+
+    A wait that would close such a circle raises WouldDeadlock, so these are of programs with ``deadlock_check=False``. Only what
+    is proven is reported: no tasks, and no programs that only know flock(2).
+
+    ::
+
+        for circle in tenure.deadlocks("sessions", recursive=True):
+            print(*circle, sep="\\n")
+
+    Args:
+        folder: A folder.
+        recursive: Also look at the locks in the folders below. Links are not followed.
     """
 def history(path: _Path) -> List[PastTenure]:
     """Returns the last tenures of a path's lock and its last failed waits, oldest first, if its holders keep a history.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::file::nested;
 use crate::file::paths::LockPaths;
 use crate::file::status::current_record;
-use crate::file::wait_note::{self, HeldLock};
+use crate::file::wait_note::{self, HeldLock, LockId};
 use crate::record::Record;
 
 /// The variable: a JSON array of targets, outermost first.
@@ -39,9 +39,8 @@ pub(crate) fn locks() -> Vec<(Arc<LockPaths>, HeldLock, Record)> {
     let lock = |target: PathBuf| {
         let paths = LockPaths::look(&target).ok()??;
         let record = current_record(&paths).filter(nested::waits_for_this_process)?;
-        let id = wait_note::anchor_id(&paths)?;
         let fence = Some(record.previous_fence()?);
-        let held = HeldLock { device: id.device, inode: id.inode, fence, for_command: true };
+        let held = HeldLock { id: LockId::of(&paths)?, fence, shared_anchor: None, for_command: true };
         Some((Arc::new(paths), held, record))
     };
     targets().into_iter().filter(|target| target.is_absolute()).filter_map(lock).collect()

@@ -9,10 +9,10 @@
 //!
 //! - Its maker lives and still waits: the maker keeps the note's own kernel lock, and removes the note when the wait ends.
 //! - The held lock is still that tenure's: its present record has the note's fence, and says `held`. A share has no
-//!   record. Its lock is on the anchor that the note names, and it ends only with its thread's consent, or by a break, which
-//!   replaces that anchor.
-//! - The path in it leads to the very anchor that the note names, by device and inode: a path of another mount namespace
-//!   may lead elsewhere.
+//!   record. It is a kernel lock on the anchor that the note names, and it ends only with its thread's consent, or by a break,
+//!   which replaces that anchor.
+//! - The path in it leads to the very folder that the note names, by device and inode: a path of another mount namespace
+//!   may lead elsewhere. A lock is identified by its folder and its name, because its anchor may be replaced during the wait.
 //!
 //! [`find_circle`] reads every note of a circle twice. A note that is the same in both readings existed in between. So
 //! there is a moment, after the first and before the second reading, at which all of them waited for each other.
@@ -75,40 +75,46 @@ pub(crate) struct WaitNote {
     pub(crate) held: Vec<HeldLock>,
 }
 
+/// The identity of a lock on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct LockId {
+    /// The folder of its lock file.
+    device: u64,
+    inode: u64,
+    /// The lock file's name.
+    name: String,
+}
+
+impl LockId {
+    /// Returns the identity of the lock at `paths`. `None` for a name that is not UTF-8, which has no form in JSON.
+    pub(crate) fn of(paths: &LockPaths) -> Option<LockId> {
+        let FileId { device, inode } = paths.dir_stat.id;
+        Some(LockId { device, inode, name: paths.lock.as_os_str().to_str()?.to_owned() })
+    }
+}
+
 /// The lock that is waited for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WaitedLock {
     pub(crate) target: PathBuf,
-    /// Its anchor.
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+    #[serde(flatten)]
+    pub(crate) id: LockId,
     pub(crate) shared: bool,
-}
-
-impl WaitedLock {
-    fn id(&self) -> FileId {
-        FileId { device: self.device, inode: self.inode }
-    }
 }
 
 /// A lock that is held during the wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HeldLock {
-    /// Its anchor.
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+    #[serde(flatten)]
+    pub(crate) id: LockId,
     /// `None` for a share.
     pub(crate) fence: Option<u64>,
+    /// The inode of the anchor that a share has locked.
+    pub(crate) shared_anchor: Option<u64>,
     /// Whether another process holds it, for a command from which the waiting process descends.
     #[serde(default)]
     pub(crate) for_command: bool,
-}
-
-impl HeldLock {
-    pub(crate) fn id(&self) -> FileId {
-        FileId { device: self.device, inode: self.inode }
-    }
 }
 
 /// A note under its names. It is removed when this is dropped.
@@ -156,7 +162,6 @@ pub(crate) fn publish(
     let mut published = Vec::with_capacity(folders.len());
     for folder in folders {
         note.held = folder.iter().map(|(_, held)| held.clone()).collect();
-        // A path that is not UTF-8 has no form in JSON.
         let Ok(text) = serde_json::to_vec(note) else { return Vec::new() };
         let mut first: Option<PublishedNote> = None;
         for (paths, _) in folder {
@@ -273,7 +278,7 @@ fn read_one(paths: &LockPaths, name: &Name) -> Option<(FileId, WaitNote)> {
 pub(crate) struct Step {
     /// The lock that is held, and its anchor.
     paths: Arc<LockPaths>,
-    id: FileId,
+    id: LockId,
     /// Whether the wait for that lock, by which the walk came here, is for a share.
     wanted_shared: bool,
     note_id: FileId,
@@ -292,14 +297,14 @@ impl Step {
         self.note_id
     }
 
-    /// Returns whether the wait is for the lock with that anchor.
-    pub(crate) fn waits_for_lock(&self, id: FileId) -> bool {
-        self.note.waits_for.id() == id
+    /// Returns the lock that the wait is for.
+    pub(crate) fn waited(&self) -> &LockId {
+        &self.note.waits_for.id
     }
 
     /// Returns the wait for people.
     pub(crate) fn waiting(&self) -> Waiting {
-        let held = self.note.held.iter().find(|held| held.id() == self.id);
+        let held = self.note.held.iter().find(|held| held.id == self.id);
         let record = self.record.as_ref().filter(|_| held.is_some_and(|held| held.fence.is_some()));
         let for_command = held.is_some_and(|held| held.for_command);
         // Where the holder waits itself, its record says more, such as the command that it runs.
@@ -318,26 +323,40 @@ impl Step {
     }
 }
 
-/// Returns the proven waits of those that hold the lock at `paths`, whose anchor is `id`.
-fn steps(paths: &Arc<LockPaths>, id: FileId, wanted_shared: bool) -> Vec<Step> {
+/// Returns the proven waits of those that hold the lock at `paths`, which is `id`.
+fn steps(paths: &Arc<LockPaths>, id: &LockId, wanted_shared: bool) -> Vec<Step> {
     let notes = read(paths);
     if notes.is_empty() {
         return Vec::new();
     }
     let record = current_record(paths);
     let proven = notes.into_iter().filter(|(_, note)| {
-        let held = note.held.iter().find(|held| held.id() == id);
-        held.is_some_and(|held| is_proven(held, note, record.as_ref(), wanted_shared))
+        let held = note.held.iter().find(|held| held.id == *id);
+        held.is_some_and(|held| is_proven(paths, held, note, record.as_ref(), wanted_shared))
     });
-    let step = |(note_id, note)| Step { paths: Arc::clone(paths), id, wanted_shared, note_id, note, record: record.clone() };
+    let step = |(note_id, note)| Step {
+        paths: Arc::clone(paths),
+        id: id.clone(),
+        wanted_shared,
+        note_id,
+        note,
+        record: record.clone(),
+    };
     proven.map(step).collect()
 }
 
 /// Returns whether the lock is held as the note says, so that a wait for it waits for the note's maker.
-fn is_proven(held: &HeldLock, note: &WaitNote, record: Option<&Record>, wanted_shared: bool) -> bool {
+fn is_proven(
+    paths: &LockPaths,
+    held: &HeldLock,
+    note: &WaitNote,
+    record: Option<&Record>,
+    wanted_shared: bool,
+) -> bool {
     let Some(fence) = held.fence else {
         // Shares do not exclude each other.
-        return !wanted_shared;
+        let anchor = || paths.dir.ident_at(&paths.anchor).ok().flatten().map(|found| found.id.inode);
+        return !wanted_shared && held.shared_anchor.is_some() && held.shared_anchor == anchor();
     };
     let is_this_tenure = |record: &&Record| {
         record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && native.fence == Some(fence))
@@ -351,12 +370,7 @@ fn open(lock: &WaitedLock) -> Option<Arc<LockPaths>> {
     // A relative path says nothing to another process.
     let target = Some(&*lock.target).filter(|target| target.is_absolute())?;
     let paths = LockPaths::look(target).ok()??;
-    (anchor_id(&paths) == Some(lock.id())).then(|| Arc::new(paths))
-}
-
-/// Returns the anchor of a lock.
-pub(crate) fn anchor_id(paths: &LockPaths) -> Option<FileId> {
-    paths.dir.ident_at(&paths.anchor).ok()?.map(|found| found.id)
+    (LockId::of(&paths).as_ref() == Some(&lock.id)).then(|| Arc::new(paths))
 }
 
 /// Returns a path that means the same to another process.
@@ -373,33 +387,33 @@ pub(crate) fn shown(target: &Path) -> PathBuf {
 /// lock that is `ours`, which is also asked whether that wait is for a share.
 pub(crate) fn find_circle(
     paths: &Arc<LockPaths>,
-    id: FileId,
+    id: &LockId,
     shared: bool,
-    ours: &dyn Fn(FileId, bool) -> bool,
+    ours: &dyn Fn(&LockId, bool) -> bool,
 ) -> Option<Vec<Step>> {
     let mut walk = Walk { ours, visited: HashSet::new(), chain: Vec::new() };
     walk.visit(paths, id, shared).then_some(walk.chain).filter(|chain| is_stable(chain))
 }
 
 struct Walk<'a> {
-    ours: &'a dyn Fn(FileId, bool) -> bool,
-    visited: HashSet<(FileId, bool)>,
+    ours: &'a dyn Fn(&LockId, bool) -> bool,
+    visited: HashSet<(LockId, bool)>,
     chain: Vec<Step>,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, paths: &Arc<LockPaths>, id: FileId, wanted_shared: bool) -> bool {
+    fn visit(&mut self, paths: &Arc<LockPaths>, id: &LockId, wanted_shared: bool) -> bool {
         if self.chain.len() >= MAX_LENGTH
             || self.visited.len() >= MAX_VISITED
-            || !self.visited.insert((id, wanted_shared))
+            || !self.visited.insert((id.clone(), wanted_shared))
         {
             return false;
         }
         for step in steps(paths, id, wanted_shared) {
             let next = step.note.waits_for.clone();
             self.chain.push(step);
-            if (self.ours)(next.id(), next.shared)
-                || open(&next).is_some_and(|paths| self.visit(&paths, next.id(), next.shared))
+            if (self.ours)(&next.id, next.shared)
+                || open(&next).is_some_and(|paths| self.visit(&paths, &next.id, next.shared))
             {
                 return true;
             }
@@ -412,17 +426,15 @@ impl Walk<'_> {
 /// Reads every step of a chain a second time.
 fn is_stable(chain: &[Step]) -> bool {
     chain.iter().all(|step| {
-        anchor_id(&step.paths) == Some(step.id)
-            && steps(&step.paths, step.id, step.wanted_shared)
-                .iter()
-                .any(|again| again.note_id == step.note_id && again.note == step.note)
+        let again = steps(&step.paths, &step.id, step.wanted_shared);
+        again.iter().any(|again| again.note_id == step.note_id && again.note == step.note)
     })
 }
 
 /// Returns the circle through the lock at `paths`, if there is one.
 pub(crate) fn circle_through(paths: LockPaths) -> Option<Vec<Step>> {
-    let (id, paths) = (anchor_id(&paths)?, Arc::new(paths));
+    let (id, paths) = (LockId::of(&paths)?, Arc::new(paths));
     // A wait for a share waits for an exclusive holder only.
-    find_circle(&paths, id, true, &|waited, _| waited == id)
-        .or_else(|| find_circle(&paths, id, false, &|waited, shared| waited == id && !shared))
+    find_circle(&paths, &id, true, &|waited, _| *waited == id)
+        .or_else(|| find_circle(&paths, &id, false, &|waited, shared| *waited == id && !shared))
 }

@@ -17,14 +17,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::file::held_for_command;
 use crate::file::paths::LockPaths;
-use crate::file::wait_note::{self, HeldLock, PublishedNote, Step, WaitNote, WaitedLock};
+use crate::file::wait_note::{self, HeldLock, LockId, PublishedNote, Step, WaitNote, WaitedLock};
 use crate::model::circle::{Circle, Waiting};
 use crate::model::error::{Error, Result};
 use crate::model::options::{Overrun, StalePolicy};
 use crate::model::request::Request;
 use crate::model::this_process::this_process;
 use crate::record::Record;
-use crate::sys::{self, FileId};
+use crate::sys;
 use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
 use crate::wait::tenure::{self, FileTenure};
@@ -103,7 +103,9 @@ fn held_by(thread: ThreadId, queue: &Arc<TargetQueue>) -> Vec<Held> {
             && is_bound_to_its_thread(&tenure)
         {
             let fence = (!tenure.request.shared).then_some(tenure.fence);
-            let lock = HeldLock { device: anchor.id.device, inode: anchor.id.inode, fence, for_command: false };
+            let shared_anchor = tenure.request.shared.then_some(anchor.id.inode);
+            let Some(id) = LockId::of(&tenure.paths) else { continue };
+            let lock = HeldLock { id, fence, shared_anchor, for_command: false };
             held.push(Held { paths: Arc::clone(&tenure.paths), lock, by: HeldBy::Thread(tenure) });
         }
     }
@@ -123,11 +125,11 @@ fn announce(queue: &Arc<TargetQueue>, request: &Request, thread: ThreadId) -> Re
     if !is_in_graph(&paths, request) {
         return Ok(None);
     }
-    let (Some(id), Some(target)) = (wait_note::anchor_id(&paths), wait_note::absolute(&paths.target_path)) else {
+    let (Some(id), Some(target)) = (LockId::of(&paths), wait_note::absolute(&paths.target_path)) else {
         return Ok(None);
     };
     let mut held = held_by(thread, queue);
-    held.retain(|held| !held.paths.file_system.shared && held.lock.id() != id);
+    held.retain(|held| !held.paths.file_system.shared && held.lock.id != id);
     if held.is_empty() {
         return Ok(None);
     }
@@ -135,11 +137,11 @@ fn announce(queue: &Arc<TargetQueue>, request: &Request, thread: ThreadId) -> Re
         HeldBy::Thread(tenure) => tenure.request.options.mode,
         HeldBy::Ancestor(_) => None,
     });
-    let mut note = note(request, WaitedLock { target, device: id.device, inode: id.inode, shared: request.shared });
+    let mut note = note(request, WaitedLock { target, id: id.clone(), shared: request.shared });
     let beside = held.iter().map(|held| (Arc::clone(&held.paths), held.lock.clone())).collect();
     let notes = wait_note::publish(&mut note, beside, mode);
     if request.options.deadlock_check
-        && let Some(chain) = find(&paths, id, request, &held, &note, notes.first())
+        && let Some(chain) = find(&paths, &id, request, &held, &note, notes.first())
     {
         return Err(Error::would_close(&queue.target_path, circle(&chain, &held, &note)));
     }
@@ -153,8 +155,8 @@ fn note(request: &Request, waits_for: WaitedLock) -> WaitNote {
         pid: this.identity.pid,
         start_time: this.identity.start_time,
         pid_namespace: this.identity.pid_namespace,
-        command: this.command.as_deref().map(str::to_owned),
-        label: request.options.label.as_deref().map(str::to_owned),
+        command: this.command.as_deref().map(shortened),
+        label: request.options.label.as_deref().map(shortened),
         since_ms: u64::try_from(sys::since_epoch().as_millis()).unwrap_or(u64::MAX),
         since_boot_ns: u64::try_from(sys::since_boot().as_nanos()).unwrap_or(u64::MAX),
         gives_way: request.options.deadlock_check,
@@ -163,18 +165,24 @@ fn note(request: &Request, waits_for: WaitedLock) -> WaitNote {
     }
 }
 
+/// Returns a text as a note has it: as long as it may be in a record.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 1024;
+    text.chars().take(LONGEST).collect()
+}
+
 /// Returns the waits by which the holder of the lock waits for this thread.
 fn find(
     paths: &Arc<LockPaths>,
-    id: FileId,
+    id: &LockId,
     request: &Request,
     held: &[Held],
     note: &WaitNote,
     published: Option<&PublishedNote>,
 ) -> Option<Vec<Step>> {
     // A wait for a share does not wait for a share.
-    let ours = |waited: FileId, shared: bool| {
-        held.iter().any(|held| held.lock.id() == waited && (held.lock.fence.is_some() || !shared))
+    let ours = |waited: &LockId, shared: bool| {
+        held.iter().any(|held| held.lock.id == *waited && (held.lock.fence.is_some() || !shared))
     };
     let mut looks = 0;
     loop {
@@ -193,7 +201,7 @@ fn find(
 /// Returns the circle of a chain that ends with a wait for a lock of this thread.
 fn circle(chain: &[Step], held: &[Held], note: &WaitNote) -> Circle {
     let mut waits: Vec<Waiting> = chain.iter().map(Step::waiting).collect();
-    let closes = chain.last().and_then(|step| held.iter().find(|held| step.waits_for_lock(held.lock.id())));
+    let closes = chain.last().and_then(|step| held.iter().find(|held| *step.waited() == held.lock.id));
     waits.extend(closes.map(|held| {
         let (holder, holder_pid) = match &held.by {
             HeldBy::Thread(tenure) => (Some(tenure.holder()), None),

@@ -114,14 +114,18 @@ impl Backend for FileLock {
             Start::Granted(tenure) => Begun::Granted(tenure),
             Start::Queued(waiter) | Start::Serving(waiter, _) => {
                 let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread) {
-                    Ok(announced) => Mutex::new(announced),
+                    Ok(announced) => announced,
                     Err(error) => match queue.give_up(&waiter) {
                         Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),
                         Some(Err(error)) => return Err(error),
                         None => return Err(error),
                     },
                 };
-                Begun::Pending(Box::new(QueuedAcquire { queue, waiter, deadline, announced }))
+                let queued = QueuedAcquire { queue, waiter, deadline };
+                Begun::Pending(match announced {
+                    None => Box::new(queued),
+                    Some(announced) => Box::new(AnnouncedAcquire { queued, announced: Mutex::new(Some(announced)) }),
+                })
             }
         })
     }
@@ -143,14 +147,37 @@ struct QueuedAcquire {
     queue: Arc<TargetQueue>,
     waiter: Arc<Waiter>,
     deadline: Option<Instant>,
+}
+
+/// A place in the queue of a target, of a thread that holds other locks.
+struct AnnouncedAcquire {
+    queued: QueuedAcquire,
     announced: Mutex<Option<AnnouncedWait>>,
 }
 
-impl QueuedAcquire {
+impl AnnouncedAcquire {
     /// Withdraws what was announced of a wait that is over.
     fn over<T>(&self, outcome: T) -> T {
         drop(self.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
         outcome
+    }
+}
+
+impl Pending for AnnouncedAcquire {
+    fn deadline(&self) -> Option<Instant> {
+        self.queued.deadline()
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        self.queued.poll(waker).map(|outcome| self.over(outcome))
+    }
+
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
+        self.over(self.queued.give_up())
+    }
+
+    fn busy(&self) -> Error {
+        self.queued.busy()
     }
 }
 
@@ -164,11 +191,11 @@ impl Pending for QueuedAcquire {
     }
 
     fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
-        TargetQueue::poll(&self.waiter, waker).map(|outcome| as_tenure(self.over(outcome)))
+        TargetQueue::poll(&self.waiter, waker).map(as_tenure)
     }
 
     fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
-        self.over(self.queue.give_up(&self.waiter)).map(as_tenure)
+        self.queue.give_up(&self.waiter).map(as_tenure)
     }
 
     fn busy(&self) -> Error {

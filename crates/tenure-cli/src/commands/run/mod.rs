@@ -17,7 +17,8 @@ use crate::sys::{self, ProcessTree, Signals};
 ///
 /// The lock is released when the command ends, even if the command leaves daemons. If `tenure` is killed, the lock stays
 /// held while the command works. The record names both processes. The environment of the command has TENURE_TARGET,
-/// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock, and with --slots TENURE_SLOT.
+/// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock, and with --slots TENURE_SLOT. By TENURE_HELD
+/// a `tenure` in the command finds a deadlock through this lock.
 #[derive(clap::Args)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 #[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]

@@ -1,0 +1,59 @@
+//! `deadlocks()`: circles of programs that wait for each other.
+
+use napi::bindgen_prelude::{Either, Result};
+use napi_derive::napi;
+use tenure::ListOptions;
+
+use crate::convert::{Target, date, os_string, path_text};
+use crate::failure::Failure;
+use crate::work::{Promised, Work};
+
+/// A program that holds a lock and waits for another: one step of a deadlock. Properties that are not known are undefined. Texts
+/// are unescaped, as their writer recorded them.
+#[napi(object, object_from_js = false)]
+pub struct CircleWait {
+    /// The process id of the waiting program.
+    pub pid: i64,
+    /// The command line.
+    pub command: Option<String>,
+    /// The label that the program chose for itself.
+    pub label: Option<String>,
+    /// The path whose lock it holds.
+    pub holds: String,
+    /// The process id of the holder, where the program is a command that runs under its lock, as with `tenure run`.
+    pub holder_pid: Option<i64>,
+    /// The path whose lock it waits for.
+    pub waits_for: String,
+    /// When the wait began, in milliseconds since 1970.
+    pub since: Option<f64>,
+    /// A one-line description, escaped for a terminal.
+    pub text: String,
+}
+
+impl From<&tenure::Waiting> for CircleWait {
+    fn from(waiting: &tenure::Waiting) -> CircleWait {
+        CircleWait {
+            pid: waiting.pid,
+            command: waiting.command.clone(),
+            label: waiting.label.clone(),
+            holds: path_text(&waiting.holds),
+            holder_pid: waiting.holder_pid,
+            waits_for: path_text(&waiting.waits_for),
+            since: waiting.since.map(date),
+            text: waiting.to_string(),
+        }
+    }
+}
+
+/// Returns the circles of programs that wait for each other, in which a lock in `folder` has a part.
+#[napi(ts_return_type = "Promise<Array<Array<CircleWait>> | Failure>")]
+pub fn deadlocks(
+    #[napi(ts_arg_type = "string | Uint8Array")] folder: Target,
+    recursive: bool,
+) -> Result<Promised<Vec<Vec<CircleWait>>>> {
+    let (folder, options) = (os_string(folder)?, ListOptions::default().recursive(recursive));
+    Ok(Work::task(move || match tenure::deadlocks(folder, &options) {
+        Ok(found) => Either::A(found.iter().map(|circle| circle.waits.iter().map(CircleWait::from).collect()).collect()),
+        Err(error) => Either::B(error.into()),
+    }))
+}

@@ -1,0 +1,92 @@
+//! Circles of waits: of `WouldDeadlock`, and of `deadlocks()`.
+
+use std::ffi::OsString;
+use std::time::SystemTime;
+
+use pyo3::prelude::*;
+
+use crate::convert::Target;
+use crate::error::OrRaise;
+
+/// A program that holds a lock and waits for another: one step of a deadlock. Attributes that are not known are None.
+///
+/// The texts (command, label) are unescaped, as their writer recorded them. ``str()`` escapes them for a terminal.
+#[pyclass(frozen, module = "tenure")]
+#[derive(Clone)]
+pub(crate) struct CircleWait {
+    /// The process id of the waiting program.
+    #[pyo3(get)]
+    pid: i64,
+    /// The command line.
+    #[pyo3(get)]
+    command: Option<String>,
+    /// The label that the program chose for itself.
+    #[pyo3(get)]
+    label: Option<String>,
+    /// The path whose lock it holds.
+    #[pyo3(get)]
+    holds: OsString,
+    /// The process id of the holder, where the program is a command that runs under its lock, as with ``tenure run``.
+    #[pyo3(get)]
+    holder_pid: Option<i64>,
+    /// The path whose lock it waits for.
+    #[pyo3(get)]
+    waits_for: OsString,
+    /// When the wait began: an aware datetime, UTC.
+    #[pyo3(get)]
+    since: Option<SystemTime>,
+    text: String,
+}
+
+impl From<&tenure::Waiting> for CircleWait {
+    fn from(waiting: &tenure::Waiting) -> CircleWait {
+        CircleWait {
+            pid: waiting.pid,
+            command: waiting.command.clone(),
+            label: waiting.label.clone(),
+            holds: waiting.holds.clone().into(),
+            holder_pid: waiting.holder_pid,
+            waits_for: waiting.waits_for.clone().into(),
+            since: waiting.since,
+            text: waiting.to_string(),
+        }
+    }
+}
+
+#[pymethods]
+impl CircleWait {
+    fn __str__(&self) -> &str {
+        &self.text
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<tenure.CircleWait {}>", self.text)
+    }
+}
+
+/// Converts a circle to a list.
+pub(crate) fn waits(circle: &tenure::Circle) -> Vec<CircleWait> {
+    circle.waits.iter().map(CircleWait::from).collect()
+}
+
+/// Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
+/// the next one's.
+///
+/// A wait that would close such a circle raises WouldDeadlock, so these are of programs with ``deadlock_check=False``. Only what
+/// is proven is reported: no tasks, and no programs that only know flock(2).
+///
+/// ::
+///
+///     for circle in tenure.deadlocks("sessions", recursive=True):
+///         print(*circle, sep="\n")
+///
+/// Args:
+///     folder: A folder.
+///     recursive: Also look at the locks in the folders below. Links are not followed.
+#[pyfunction]
+#[pyo3(signature = (folder, *, recursive = false))]
+pub(crate) fn deadlocks(py: Python<'_>, folder: Target, recursive: bool) -> PyResult<Vec<Vec<CircleWait>>> {
+    let options = tenure::ListOptions::default().recursive(recursive);
+    let found = py.detach(|| tenure::deadlocks(folder.0, &options)).or_raise(py)?;
+    Ok(found.iter().map(waits).collect())
+}
