@@ -7,6 +7,8 @@ import gc
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -98,6 +100,34 @@ def test_busy_names_the_holder(path: Path, other: Any) -> None:
     with pytest.raises(tenure.Busy):
         with tenure.Lock(path, 0.01):
             raise AssertionError("it is held")
+
+
+def test_a_circle_of_waits_is_named(tmp_path: Path) -> None:
+    x, y = tmp_path / "x", tmp_path / "y"
+    # A child that holds y, and waits for x once it is told to.
+    program = (
+        "import sys, tenure; held = tenure.Lock(sys.argv[2]).acquire(); print(flush=True); input(); "
+        "tenure.Lock(sys.argv[1]).acquire()"
+    )
+    with tenure.Lock(x, label="ours"):
+        assert tenure.deadlocks(tmp_path) == []
+        child = subprocess.Popen([sys.executable, "-c", program, x, y], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdin is not None and child.stdout is not None
+        child.stdout.readline()
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        note = tmp_path / ".tenure" / "y.lock.0.waits"
+        until("the child says that it waits", lambda: note.exists() and note.stat().st_size > 0)
+        with pytest.raises(tenure.WouldDeadlock) as caught:
+            tenure.Lock(y).acquire()
+        circle = caught.value.circle
+        assert circle is not None and [step.pid for step in circle] == [child.pid, os.getpid()]
+        assert [(step.holds, step.waits_for) for step in circle] == [(str(y), str(x)), (str(x), str(y))]
+        assert circle[1].label == "ours" and circle[0].holder_pid is None and circle[0].since is not None
+        assert str(circle[0]) in str(caught.value) and "CircleWait" in repr(circle[0])
+        assert pickle.loads(pickle.dumps(caught.value)).circle is None
+    assert child.wait(60) == 0
+    child.stdout.close()
 
 
 def test_each_error_has_its_class(path: Path, tmp_path: Path) -> None:

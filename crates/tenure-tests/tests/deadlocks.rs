@@ -389,6 +389,27 @@ fn other_files_are_no_notes() {
     assert_eq!(b.receive()["kind"], "busy");
 }
 
+/// What changes during the look was no circle.
+#[test]
+fn a_circle_is_read_twice() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    wait_for(&mut a, y, "", "3000", &[x]);
+    b.must(&format!("open w {}", x.display()));
+    // The anchor's lock, the lock of its own note, and then that of the other one's, which is still there.
+    let strace = Strace::stops(&mut b, "acquire w got forever", &["flock:signal=SIGSTOP:when=3"]);
+    assert_eq!(a.receive()["kind"], "busy");
+    signal(b.pid(), libc::SIGCONT);
+    strace.detach();
+    a.must("release g0");
+    let answer = b.receive();
+    assert_eq!(answer["ok"], true, "{answer}");
+}
+
 /// The look follows the circle: it takes no more calls where more locks are held.
 #[test]
 fn the_look_is_as_long_as_the_circle() {
@@ -417,6 +438,7 @@ fn the_look_is_as_long_as_the_circle() {
         calls.into_iter().filter(|name| !matches!(&**name, "futex" | "read" | "write" | "clock_gettime" | "brk")).count()
     };
     let (few, many) = (calls(0), calls(1000));
+    eprintln!("{few} calls alone, {many} beside 1000 locks");
     assert!(many <= few + 4, "{few} calls alone, {many} beside 1000 locks");
     assert!(few <= 140, "{few} calls");
 }

@@ -570,7 +570,9 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
         found = self._locks.get(key)
         if found is None:
             more: Dict[str, Any] = {} if self._mode == UNSET_MODE else {"mode": self._mode}
-            lock = self._open(deadlock_check=not patient, steal_after=context.lifetime, **more)
+            # A lock that threads share may be released by another thread than acquired it.
+            check = not patient and self._thread_local
+            lock = self._open(deadlock_check=check, steal_after=context.lifetime, **more)
             if len(self._locks) > 8:
                 self._locks.clear()
             found = self._locks[key] = (lock, canonical(self._lock_file))
@@ -578,7 +580,7 @@ class BaseFileLock(contextlib.ContextDecorator, metaclass=FileLockMeta):
 
     def _as_filelock_has_it(self, error: tenure.Error, limit: float) -> Exception:
         if not isinstance(error, tenure.Busy):
-            return self._deadlock()
+            return self._deadlock() if error.circle is None else RuntimeError(f"Deadlock: {error}")
         if limit == 0:
             self._log("Failed to immediately acquire lock %s on %s")
         else:
