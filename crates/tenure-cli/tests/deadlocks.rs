@@ -63,9 +63,9 @@ fn a_circle_through_commands_is_named() {
         assert_eq!(second.wait().code(), Some(75));
         assert!(first.wait().success());
         assert!(scratch.names().contains(&"ran".to_owned()));
-        let notes = fs::read_dir(scratch.join(".tenure")).unwrap().filter(|entry| {
-            entry.as_ref().unwrap().path().extension().is_some_and(|suffix| suffix == "waits")
-        });
+        let notes = fs::read_dir(scratch.join(".tenure"))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|suffix| suffix == "waits"));
         assert_eq!(notes.count(), 0);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tenure::{Guard, Lock, Style, Wait};
+use tenure::{Guard, Lock, Requester, Style, Wait};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, signal, stop, until, until_waiting};
 
@@ -111,8 +111,9 @@ fn a_circle_of_threads_is_named() {
                     sender.send((at, None)).unwrap();
                     goes.recv().unwrap();
                     let outcome = Lock::open(next).unwrap().acquire();
-                    drop(held);
+                    // Before the end of what it holds, which lets the next one go on.
                     sender.send((at, Some(outcome.map(drop)))).unwrap();
+                    drop(held);
                 });
                 go
             })
@@ -161,7 +162,7 @@ fn a_wait_that_was_given_up_is_part_of_no_circle() {
     let dir = folder();
     let [x, y] = &paths(dir.path(), ["x", "y"]);
     let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
-    wait_for(&mut a, y, "", "300", &[x]);
+    wait_for(&mut a, y, "", "300", &[]);
     assert_eq!(a.receive()["kind"], "busy");
     assert!(notes(x).is_empty());
     wait_for(&mut b, x, "", "forever", &[y]);
@@ -204,7 +205,7 @@ fn a_stopped_holder_closes_a_circle_only_if_it_waits() {
     let [x, y] = &paths(dir.path(), ["x", "y"]);
     let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
     stop(a.pid());
-    wait_for(&mut b, x, "", "300", &[y]);
+    wait_for(&mut b, x, "", "300", &[]);
     assert_eq!(b.receive()["kind"], "busy");
     signal(a.pid(), libc::SIGCONT);
     wait_for(&mut a, y, "", "forever", &[x]);
@@ -225,7 +226,7 @@ fn what_another_thread_may_release_is_part_of_no_circle() {
         a.must(&format!("open w {}", y.display()));
         a.send("acquire w got forever");
         until_waiting(y, 1);
-        wait_for(&mut b, x, "", "300", &[y]);
+        wait_for(&mut b, x, "", "300", &[]);
         assert_eq!(b.receive()["kind"], "busy", "{keys}");
         assert!(notes(x).is_empty());
         b.must("release g0");
@@ -238,12 +239,16 @@ fn what_another_thread_may_release_is_part_of_no_circle() {
 fn a_task_is_part_of_no_circle() {
     let dir = folder();
     let [x, y] = &paths(dir.path(), ["x", "y"]);
-    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    let mut b = holder(&[y], "");
+    let held = Lock::open(x).unwrap().acquire().unwrap();
+    let task = Lock::open(y).unwrap().begin(Requester::Task).unwrap();
+    assert!(notes(x).is_empty());
     wait_for(&mut b, x, "", "forever", &[y]);
-    a.must(&format!("open w {}", y.display()));
-    a.must("async w got 300");
-    assert_eq!(a.receive()["kind"], "busy");
-    a.must("release g0");
+    // It finds none, either.
+    drop(Lock::open(y).unwrap().begin(Requester::Task).unwrap());
+    // The thread does.
+    assert!(Lock::open(y).unwrap().begin(Requester::Thread).unwrap_err().is_would_deadlock());
+    drop((task, held));
     assert_eq!(b.receive()["ok"], true);
 }
 
@@ -257,7 +262,7 @@ fn a_broken_holder_is_part_of_no_circle() {
     c.must(&format!("open l {}", x.display()));
     c.must("acquire l g forever");
     assert_eq!(notes(x).len(), 1, "the broken holder waits on");
-    wait_for(&mut b, x, "", "300", &[y]);
+    wait_for(&mut b, x, "", "300", &[]);
     assert_eq!(b.receive()["kind"], "busy");
     b.must("release g0");
     assert_eq!(a.receive()["ok"], true);
@@ -290,7 +295,7 @@ fn a_revoked_holder_is_part_of_no_circle() {
     a.must("acquire l g never");
     wait_for(&mut a, y, "", "forever", &[x]);
     c.must("acquire l g forever");
-    wait_for(&mut b, x, "", "300", &[y]);
+    wait_for(&mut b, x, "", "300", &[]);
     assert_eq!(b.receive()["kind"], "busy");
     b.must("release g0");
     assert_eq!(a.receive()["ok"], true);
@@ -375,7 +380,7 @@ fn other_files_are_no_notes() {
         if locked {
             file.lock().unwrap();
         }
-        wait_for(&mut b, x, "", "200", &[y]);
+        wait_for(&mut b, x, "", "200", &[]);
         assert_eq!(b.receive()["kind"], "busy", "{text}");
     }
     // A present note of an earlier tenure.
@@ -385,7 +390,7 @@ fn other_files_are_no_notes() {
     std::fs::write(&path, &note).unwrap();
     let file = std::fs::File::open(&path).unwrap();
     file.lock().unwrap();
-    wait_for(&mut b, x, "", "200", &[y]);
+    wait_for(&mut b, x, "", "200", &[]);
     assert_eq!(b.receive()["kind"], "busy");
 }
 
@@ -407,6 +412,31 @@ fn a_circle_is_read_twice() {
     strace.detach();
     a.must("release g0");
     let answer = b.receive();
+    assert_eq!(answer["ok"], true, "{answer}");
+}
+
+/// Both have published before either looks, so both find the circle. The later one gives way.
+#[test]
+fn the_later_of_two_that_find_a_circle_gives_way() {
+    if !needs("strace", has("strace")) {
+        return;
+    }
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    a.must(&format!("open w {}", y.display()));
+    b.must(&format!("open w {}", x.display()));
+    // Its note is complete then.
+    let first = Strace::stops(&mut a, "acquire w got forever", &["pwrite64:signal=SIGSTOP:when=1"]);
+    let second = Strace::stops(&mut b, "acquire w got forever", &["flock:signal=SIGSTOP:when=3"]);
+    signal(a.pid(), libc::SIGCONT);
+    first.detach();
+    signal(b.pid(), libc::SIGCONT);
+    second.detach();
+    let answer = b.receive();
+    assert_eq!(answer["kind"], "would-deadlock", "{answer}");
+    b.must("release g0");
+    let answer = a.receive();
     assert_eq!(answer["ok"], true, "{answer}");
 }
 
@@ -435,11 +465,14 @@ fn the_look_is_as_long_as_the_circle() {
         b.must_fail("acquire w got forever", "would-deadlock");
         let calls: Vec<String> = strace.calls().into_iter().map(|call| call.name).collect();
         drop(others);
-        calls.into_iter().filter(|name| !matches!(&**name, "futex" | "read" | "write" | "clock_gettime" | "brk")).count()
+        calls
+            .into_iter()
+            .filter(|name| !matches!(&**name, "futex" | "read" | "write" | "clock_gettime" | "brk"))
+            .count()
     };
     let (few, many) = (calls(0), calls(1000));
     eprintln!("{few} calls alone, {many} beside 1000 locks");
-    assert!(many <= few + 4, "{few} calls alone, {many} beside 1000 locks");
+    assert!(many <= few + 30, "{few} calls alone, {many} beside 1000 locks");
     assert!(few <= 140, "{few} calls");
 }
 
@@ -497,7 +530,8 @@ impl Agent {
                             guards.insert(lock, guard);
                             Answer::Done
                         }
-                        Err(error) => Answer::Circle(error.circle().expect("a circle").waits.len()),
+                        // No circle has length 0: any other error fails the test, unless the test is over.
+                        Err(error) => Answer::Circle(error.circle().map_or(0, |circle| circle.waits.len())),
                     },
                 };
                 if answer.send(done).is_err() {
@@ -634,7 +668,10 @@ fn random_graphs_have_the_circles_that_are_found() {
                 graph.holders.insert(lock, agent);
             } else if let Some(length) = graph.circle(agent, lock) {
                 let answer = agents[agent].receive();
-                assert!(matches!(answer, Answer::Circle(found) if found == length), "seed {seed}: {answer:?}, not {length}");
+                assert!(
+                    matches!(answer, Answer::Circle(found) if found == length),
+                    "seed {seed}: {answer:?}, not {length}"
+                );
                 circles += 1;
             } else {
                 held.iter().for_each(|lock| until_announced(&targets[*lock]));
@@ -672,10 +709,13 @@ fn of_two_that_close_a_circle_at_once_one_gives_way() {
                 [one.join().unwrap(), other.join().unwrap()]
             });
             let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
-            assert!(failed >= 1 && outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|e| e.circle().is_some()));
+            assert!(
+                failed >= 1 && outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|e| e.circle().is_some())
+            );
             both += failed - 1;
         }
     }
+    eprintln!("both failed {both} times of 200");
     // Both fail only where one was kept from running for a second.
     assert!(both <= 20, "both failed {both} times of 200");
 }

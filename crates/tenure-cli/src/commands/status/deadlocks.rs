@@ -18,9 +18,10 @@ pub(super) fn run(dir: Option<&Path>, format: Format) -> Result<u8, Failure> {
     if format == Format::Json {
         json::print(&DeadlocksJson { deadlocks: &found })?;
     } else if found.is_empty() {
-        let place = dir.map_or_else(|| "on this machine, as far as this user can see".to_owned(), |dir| {
-            format!("in {}", describe::path(dir))
-        });
+        let place = dir.map_or_else(
+            || "on this machine, as far as this user can see".to_owned(),
+            |dir| format!("in {}", describe::path(dir)),
+        );
         stream::message(&format!("no deadlocks {place}"));
     } else {
         stream::print(&found.iter().map(text).collect::<String>())?;

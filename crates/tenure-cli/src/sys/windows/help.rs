@@ -157,6 +157,17 @@ while the script continues. With standard input from NUL the lock is released at
         "status",
         &[
             ("\n  show the locks that a process holds and waits for:\n    tenure status --pid 4242", ""),
+            ("\n  show the programs that wait for each other in a circle:\n    tenure status --deadlocks", ""),
+            (
+                "Deadlocks:
+A wait that would close a circle (A holds x and waits for y, B holds y and waits for x) fails at
+once, with exit code 75 and a message that names each program. So --deadlocks finds the circles of
+programs that turned this check off. It reports only what is proven by the notes in which holders
+say what they wait for: not the waits of flock(1) or of tasks, and no locks on a server.
+
+",
+                "",
+            ),
             ("permission denied (--pid: another user's process)", "permission denied"),
         ],
     ),
@@ -299,7 +310,7 @@ pub(crate) fn adapt_help(command: Command) -> Command {
         .mut_subcommand("hold", locks)
         // These report that they have no port.
         .mut_subcommand("status", |status| {
-            status.override_usage("tenure status [OPTIONS] TARGET").mut_arg("pid", hidden)
+            status.override_usage("tenure status [OPTIONS] TARGET").mut_arg("pid", hidden).mut_arg("deadlocks", hidden)
         })
         .mut_subcommand("doctor", |doctor| {
             doctor.mut_arg("stress", hidden).mut_arg("processes", hidden).mut_arg("seed", hidden)

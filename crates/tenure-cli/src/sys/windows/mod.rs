@@ -22,8 +22,7 @@ pub(crate) use files::{AccessTime, Stamp, access_time, age_access_time, make_fol
 pub(crate) use help::adapt_help;
 pub(crate) use job::ProcessTree;
 pub(crate) use missing::{
-    SharedWords, command_line, descends_from, die_with, flock_waits, is_process, monotonic, open_files,
-    open_wait_notes,
+    SharedWords, command_line, descends_from, die_with, flock_waits, is_process, monotonic, open_files, open_wait_notes,
 };
 pub(crate) use numbers::{ENDING, SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP, signal_name};
 pub(crate) use signals::{Signals, Waker, die_by, stop_self};
