@@ -13,6 +13,14 @@ const STRIDE: usize = 16;
 /// The number of lines: targets first, then workers.
 const LINES: usize = 128;
 pub const TARGETS: usize = 16;
+/// The number of holders that a worker of the round with slots may have inside.
+pub const SEATS: usize = 4;
+/// The words of a target's line in the round with slots, after its count, its fence and its acknowledged grants: the fence of
+/// a holder that has not left, and the largest that was released.
+const OPEN: usize = 3;
+const RELEASED: usize = 4;
+/// The first word of a worker's line for its seats.
+const INSIDE: usize = 12;
 
 pub struct Board(NonNull<AtomicU64>);
 
@@ -28,9 +36,18 @@ pub struct Counts {
     pub fences_down: u64,
     pub busy: u64,
     pub errors: u64,
+    /// More were inside than one of them agreed to.
+    pub too_many: u64,
+    /// A crash of this slot's last holder was not reported.
+    pub unreported: u64,
+    /// A holder that had released was reported as crashed.
+    pub false_reports: u64,
 }
 
 impl Board {
+    /// The number of workers: the last line belongs to the driver.
+    pub const WORKERS: usize = 64;
+
     pub fn create(path: &Path) -> Board {
         std::fs::write(path, vec![0; LINES * STRIDE * 8]).unwrap();
         Board::open(path)
@@ -87,7 +104,37 @@ impl Board {
             fences_down: word(FENCES_DOWN),
             busy: word(BUSY),
             errors: word(ERRORS),
+            too_many: word(TOO_MANY),
+            unreported: word(UNREPORTED),
+            false_reports: word(FALSE_REPORTS),
         }
+    }
+
+    /// Returns how many slots the holder in this seat of a worker asked for; 0 without one.
+    pub fn inside(&self, worker: usize, seat: usize) -> u32 {
+        self.word(TARGETS + worker, INSIDE + seat).load(Ordering::Acquire) as u32
+    }
+
+    pub fn set_inside(&self, worker: usize, seat: usize, slots: u32) {
+        self.word(TARGETS + worker, INSIDE + seat).store(slots.into(), Ordering::Release);
+    }
+
+    /// Returns the fence of the holder that entered a slot and has not left, dead or alive; 0 without one.
+    pub fn open_fence(&self, slot: usize) -> u64 {
+        self.word(slot, OPEN).load(Ordering::Acquire)
+    }
+
+    pub fn set_open(&self, slot: usize, fence: u64) {
+        self.word(slot, OPEN).store(fence, Ordering::Release);
+    }
+
+    /// Returns the largest fence of a slot whose holder has released.
+    pub fn released(&self, slot: usize) -> u64 {
+        self.word(slot, RELEASED).load(Ordering::Acquire)
+    }
+
+    pub fn set_released(&self, slot: usize, fence: u64) {
+        self.word(slot, RELEASED).fetch_max(fence, Ordering::AcqRel);
     }
 
     /// Asks all workers to end after one more grant.
@@ -107,6 +154,9 @@ pub const DOUBLE_THREADS: usize = 3;
 pub const FENCES_DOWN: usize = 4;
 pub const BUSY: usize = 5;
 pub const ERRORS: usize = 6;
+pub const TOO_MANY: usize = 7;
+pub const UNREPORTED: usize = 8;
+pub const FALSE_REPORTS: usize = 9;
 
 // SAFETY: all shared data are atomics.
 unsafe impl Sync for Board {}

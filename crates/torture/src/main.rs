@@ -26,6 +26,8 @@
 //! | apart | natives of both styles in three pid namespaces, whose pids are reused on purpose | two holders |
 //! | careful-apart | as careful, without JavaScript, in three pid namespaces | two holders |
 //! | hot | natives of both styles that do almost nothing with the lock | two holders |
+//! | slots | natives with slots, of different numbers, by the library (threads, dropped futures) and by `tenure run --slots` |
+//! more holders than any of them agreed to; two in one slot; a crash that its slot's next holder does not hear of |
 //!
 //! Every round also fails on: a waiter that waits although the lock is free; a fence that decreases; a torn line in the
 //! transcript, except a killed holder's, which the next holder repairs; an acknowledged line that is missing; leftover
@@ -44,6 +46,7 @@ mod phase;
 mod pods;
 mod round;
 mod site;
+mod slots;
 mod sum;
 mod sweep;
 mod team;
@@ -112,6 +115,10 @@ enum Role {
     #[command(hide = true)]
     Hot { folder: PathBuf, witness: PathBuf, worker: usize, target: usize, seed: u64 },
     #[command(hide = true)]
+    Slots { folder: PathBuf, witness: PathBuf, worker: usize, seed: u64 },
+    #[command(hide = true)]
+    InSlot { witness: PathBuf, worker: usize, slots: u32, seed: u64 },
+    #[command(hide = true)]
     Init,
 }
 
@@ -123,6 +130,8 @@ fn main() {
         Some(Role::Hot { folder, witness, worker, target, seed }) => {
             hot::work(folder, witness, *worker, *target, *seed)
         }
+        Some(Role::Slots { folder, witness, worker, seed }) => slots::work(folder, witness, *worker, *seed),
+        Some(Role::InSlot { witness, worker, slots, seed }) => slots::inside(witness, *worker, *slots, *seed),
         Some(Role::Init) => pods::init(),
         Some(Role::Leaks { times, slack }) => std::process::exit(leaks::run(&words.dir, *times, *slack)),
         Some(Role::Sweep { scene }) => std::process::exit(sweep::run(&words.dir, scene)),
@@ -176,6 +185,7 @@ fn drive(words: &Args) -> i32 {
         let size = words.processes as usize;
         let sum = match phase {
             Phase::Hot => hot::run(&programs, &folder, &witness, size, seed, words.round),
+            Phase::Slots => slots::run(&programs, &folder, &witness, size, seed, words.round),
             _ => round::Round::new(&programs, &folder, &witness, phase, size, seed).run(words.round),
         };
         rounds += 1;

@@ -25,10 +25,12 @@ pub enum Phase {
     CarefulApart,
     /// Natives of both styles that do almost nothing with the lock.
     Hot,
+    /// Natives with slots, of different numbers.
+    Slots,
 }
 
 impl Phase {
-    pub const ALL: [Phase; 10] = [
+    pub const ALL: [Phase; 11] = [
         Phase::Natives,
         Phase::Careful,
         Phase::Commands,
@@ -39,6 +41,7 @@ impl Phase {
         Phase::Apart,
         Phase::CarefulApart,
         Phase::Hot,
+        Phase::Slots,
     ];
 
     pub fn name(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Phase {
             Phase::Apart => "apart",
             Phase::CarefulApart => "careful-apart",
             Phase::Hot => "hot",
+            Phase::Slots => "slots",
         }
     }
 

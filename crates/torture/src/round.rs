@@ -184,14 +184,8 @@ impl<'a> Round<'a> {
     }
 
     fn reap_orphans(&self) {
-        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
         let known: HashSet<u32> = self.members.iter().filter_map(|member| Some(member.child.as_ref()?.id())).collect();
-        for pid in children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
-            if !known.contains(&pid) {
-                // SAFETY: no status is requested. A child that still runs is left alone.
-                unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), libc::WNOHANG) };
-            }
-        }
+        reap_orphans(&known);
     }
 
     fn start(&mut self, at: usize) {
@@ -477,6 +471,19 @@ impl<'a> Round<'a> {
             pod.end();
         }
     }
+}
+
+/// Reaps the children of this thread that have ended, but for the known ones, which others wait for. Returns whether one
+/// still runs.
+pub fn reap_orphans(known: &HashSet<u32>) -> bool {
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let pids = children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+    let mut one_runs = false;
+    for pid in pids.filter(|pid| !known.contains(pid)) {
+        // SAFETY: no status is requested. A child that still runs is left alone.
+        one_runs |= unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), libc::WNOHANG) } == 0;
+    }
+    one_runs
 }
 
 /// Returns the holders and waiters of kernel locks, and what each is doing.

@@ -123,7 +123,7 @@ impl Programs {
             Phase::Broken => &["breakable", "breakable", "breakable", "breakable"],
             Phase::Natives => &["lock-file", "flock", "mixed", "mixed-crowd", "forker", "lock-file"],
             Phase::OpenClaw | Phase::Apart => &["lock-file", "lock-file", "flock", "flock", "mixed", "mixed-crowd"],
-            Phase::Commands | Phase::Hot => &[],
+            Phase::Commands | Phase::Hot | Phase::Slots => &[],
         };
         let mut others = Vec::new();
         if self.tenure.is_some() && !matches!(phase, Phase::Pruned | Phase::Broken) {

@@ -11,6 +11,7 @@
 //! | 2 | a native that foreign programs can see (flock style shows no lock file) |
 //! | 3 | a writer to the transcript, in a round with breaks, in which two may be inside |
 //! | 1000 + N | member N while it is inside, in a round with breaks |
+//! | 9000 and above | see the round with slots |
 //!
 //! A holder that enters sets its own byte, then tests the others', so the later of two sees an overlap. Beside the
 //! bytes the file has slots: each names the member inside, for the driver's aim and for messages.
@@ -51,6 +52,14 @@ impl Witness {
 
     pub fn share(&self, byte: i64) -> bool {
         self.set(byte, libc::F_RDLCK, libc::F_SETLK)
+    }
+
+    /// Locks a byte, once no other process has it.
+    pub fn wait(&self, byte: i64) {
+        while !self.set(byte, libc::F_WRLCK, libc::F_SETLKW) {
+            let error = std::io::Error::last_os_error();
+            assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "{error}");
+        }
     }
 
     pub fn leave(&self, byte: i64) {
@@ -111,7 +120,7 @@ impl Witness {
     /// Runs `write` alone if no larger fence has written before; else returns `false`. A resource that checks fences
     /// does the same.
     pub fn fenced(&self, fence: u64, write: impl FnOnce()) -> bool {
-        assert!(self.set(WRITERS, libc::F_WRLCK, libc::F_SETLKW), "{}", std::io::Error::last_os_error());
+        self.wait(WRITERS);
         let fits = self.number(LARGEST) <= fence;
         if fits {
             self.write_number(LARGEST, fence);

@@ -22,6 +22,7 @@ fn no_double_hold_under_kills_at_random() {
     let mut kinds =
         vec!["lock-file", "flock", "mixed", "crowd", "mixed-crowd", "reopening", "forker", "sharer", "breakable"];
     kinds.extend(["run", "run --flock", "hot lock-file", "hot flock", "hot mixed", "hot crowd"]);
+    kinds.extend(["slots alone", "slots crowd", "slots run"]);
     for (program, kind) in [("python3", "python"), ("node", "node"), ("flock", "flock(1)")] {
         kinds.extend(has(program).then_some(kind));
     }
@@ -58,5 +59,11 @@ fn too_few(sums: &[Value], apart: bool) -> Vec<&'static str> {
         [("grants", 200), ("takeovers", 5), ("kills", 30), ("stops", 5), ("breaks", 1), ("broken", 1), ("shares", 1)];
     let least = least.into_iter().chain([("pidsRecycled", u64::from(apart))]);
     let total = |what: &str| sums.iter().map(|sum| sum[what].as_u64().unwrap()).sum::<u64>();
-    least.filter(|(what, least)| total(what) < *least).map(|(what, _)| what).collect()
+    let mut few: Vec<_> = least.filter(|(what, least)| total(what) < *least).map(|(what, _)| what).collect();
+    let slots =
+        sums.iter().flat_map(|sum| sum["grantsBy"].as_object().unwrap()).filter(|(by, _)| by.starts_with("slots"));
+    if slots.map(|(_, grants)| grants.as_u64().unwrap()).sum::<u64>() < 50 {
+        few.push("grants of slots");
+    }
+    few
 }
