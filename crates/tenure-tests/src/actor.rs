@@ -43,11 +43,12 @@
 //! | `hammered` | the number of these acquires |
 //! | `count L PATH THREADS ROUNDS` | each thread adds 1 to the number in PATH, ROUNDS times; says `counted` with the
 //! doubles |
+//! | `slots PATH` | the status of each slot |
 //! | `try-loop L ROUNDS` | acquires without waiting and releases, ROUNDS times: the number of refusals |
 //!
 //! Keys: `style=flock`, `label=`, `reentrant=1`, `max_hold_ms=`, `overrun=revoke`, `refresh_ms=`, `mode=` (octal),
-//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `history=`, `events=1` (says each
-//! event).
+//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `history=`, `slots=`, `events=1` (says
+//! each event).
 //! Paths contain no spaces; `%20` is a space.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
@@ -183,6 +184,10 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             Ok(found) => json!({"ok": true, "found": inspection(&found)}),
             Err(error) => refusal(&error),
         },
+        ["slots", path] => match tenure::slots(path) {
+            Ok(found) => json!({"ok": true, "slots": found.iter().map(inspection).collect::<Vec<_>>()}),
+            Err(error) => refusal(&error),
+        },
         ["list", dir] => match tenure::list(dir, &tenure::ListOptions::default()) {
             Ok(found) => json!({"ok": true, "locks": found.iter().map(inspection).collect::<Vec<_>>()}),
             Err(error) => refusal(&error),
@@ -301,6 +306,7 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
             "refresh_ms" => options.refresh_interval(millis()),
             "mode" => options.mode(u32::from_str_radix(value, 8).unwrap()),
             "record" => options.record(value == "1"),
+            "slots" => options.slots(value.parse().unwrap()),
             "history" => options.history(value.parse().unwrap()),
             "steal_after_ms" => options.stale_policy(StalePolicy::StealAfter(millis())),
             "stale_after_ms" => options.stale_after(millis()),
@@ -360,7 +366,7 @@ fn granted(guard: &Guard) -> Value {
         }
         Previous::Clean => Value::Null,
     };
-    json!({"ok": true, "fence": guard.fence().unwrap_or(0), "crashed": crashed})
+    json!({"ok": true, "fence": guard.fence().unwrap_or(0), "slot": guard.slot(), "crashed": crashed})
 }
 
 fn outcome(outcome: tenure::Result<()>) -> Value {

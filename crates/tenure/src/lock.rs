@@ -14,7 +14,7 @@ use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
 use crate::model::status::Status;
 use crate::schedule;
-use crate::server::{self, ServerLock};
+use crate::server::{self, ServerLock, ServerSlots};
 use crate::sys::LockKind;
 
 impl Options {
@@ -40,6 +40,10 @@ impl Options {
     pub fn open(&self, target: impl AsRef<Path>) -> Result<Lock> {
         let (target, options) = (target.as_ref(), self.clone());
         Ok(Lock(match server::open(target)? {
+            Some(server) if options.slots.is_some() => {
+                let slots = ServerSlots::open(server, &options)?;
+                schedule::open_on_server(Arc::new(slots), &options)?
+            }
             Some(server) => Arc::new(ServerLock::open(server, options)?),
             None => {
                 let lock = schedule::open(target, options)?;

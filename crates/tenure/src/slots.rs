@@ -30,11 +30,11 @@ use crate::server;
 ///
 /// # Errors
 ///
-/// As [`status`](crate::status()). A server has no slots.
+/// As [`status`](crate::status()).
 pub fn slots(target: impl AsRef<Path>) -> Result<Vec<Status>> {
     let target = target.as_ref();
-    match server::scheme(target)? {
-        Some(_) => Ok(Vec::new()),
+    match server::open_lock(target)? {
+        Some(server) => server::list_slots(&*server),
         None => slots::list(target),
     }
 }

@@ -32,10 +32,40 @@ pub(super) struct Announcer<'a> {
     next: Instant,
     announced: Option<Announced>,
     /// The answer of the thread that asks the server.
-    answer: Option<Answer>,
+    answer: Option<Answer<Status>>,
+    /// The same for the slots.
+    slots_answer: Option<Answer<Vec<Status>>>,
 }
 
-type Answer = Arc<Mutex<Option<tenure::Result<Status>>>>;
+type Answer<T> = Arc<Mutex<Option<tenure::Result<T>>>>;
+
+/// Asks a server on a thread of its own, which wakes this one: a server that does not answer must not delay the outcome of the
+/// wait. `None` if no thread can be started.
+fn ask<T: Send + 'static>(
+    signals: &Signals,
+    question: impl FnOnce() -> tenure::Result<T> + Send + 'static,
+) -> Option<Answer<T>> {
+    let (answer, waker) = (Answer::default(), signals.waker());
+    let shared = Arc::clone(&answer);
+    let ask = move || {
+        let found = question();
+        *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        waker.wake();
+    };
+    thread::Builder::new().name("tenure-status".to_owned()).spawn(ask).ok().map(|_| answer)
+}
+
+/// Takes an answer that has arrived.
+fn take<T>(answer: &mut Option<Answer<T>>) -> Option<tenure::Result<T>> {
+    let arrived = answer.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    *answer = None;
+    Some(arrived)
+}
+
+fn has_arrived<T>(answer: &Option<Answer<T>>) -> bool {
+    let arrived = |answer: &Answer<T>| answer.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    answer.as_ref().is_some_and(arrived)
+}
 
 /// The last announcement: the lock file at that time, and the holder.
 struct Announced {
@@ -77,7 +107,17 @@ impl<'a> Announcer<'a> {
         signals: &'a Signals,
     ) -> Announcer<'a> {
         let next = Instant::now() + QUIET_FOR;
-        Announcer { live: LiveLine::new(), target, server, slots, signals, next, announced: None, answer: None }
+        Announcer {
+            live: LiveLine::new(),
+            target,
+            server,
+            slots,
+            signals,
+            next,
+            announced: None,
+            answer: None,
+            slots_answer: None,
+        }
     }
 
     /// Announces how many slots are held, once, or on each update of a terminal's line.
@@ -87,7 +127,7 @@ impl<'a> Announcer<'a> {
         if !is_drawn && self.announced.is_some() {
             return;
         }
-        let Ok(found) = tenure::slots(self.target) else { return };
+        let Some(found) = self.inspect_slots() else { return };
         let held: Vec<i64> = found.iter().filter_map(|slot| slot.holder.as_ref()?.pid()).collect();
         let line = format!(
             "waiting for {}: {} of {slots} slots held, by {}",
@@ -107,6 +147,19 @@ impl<'a> Announcer<'a> {
         }
     }
 
+    /// Returns the slots that are held, if they are known yet.
+    fn inspect_slots(&mut self) -> Option<Vec<Status>> {
+        if self.server.is_none() {
+            return tenure::slots(self.target).ok();
+        }
+        if self.slots_answer.is_some() {
+            return take(&mut self.slots_answer)?.ok();
+        }
+        let target = self.target.to_owned();
+        self.slots_answer = ask(self.signals, move || tenure::slots(&target));
+        None
+    }
+
     /// Returns the state of the lock, if it is known yet, and if the holder is not this process, which is about to be granted the
     /// lock.
     ///
@@ -116,29 +169,19 @@ impl<'a> Announcer<'a> {
         if self.server.is_none() {
             return tenure::status(self.target).ok().filter(|found| !is_own(found));
         }
-        if let Some(answer) = &self.answer {
-            let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            self.answer = None;
+        if self.answer.is_some() {
+            let found = take(&mut self.answer)?.ok()?;
             // Of shared holders, a server's answer has the pids alone.
             let own = i64::from(std::process::id());
-            return answer.ok().filter(|found| !is_own(found) && !found.open_by.contains(&own));
+            return (!is_own(&found) && !found.open_by.contains(&own)).then_some(found);
         }
-        let (target, answer, waker) = (self.target.to_owned(), Answer::default(), self.signals.waker());
-        self.answer = Some(Arc::clone(&answer));
-        let ask = move || {
-            let found = tenure::status(&target);
-            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-            waker.wake();
-        };
-        if thread::Builder::new().name("tenure-status".to_owned()).spawn(ask).is_err() {
-            self.answer = None;
-        }
+        let target = self.target.to_owned();
+        self.answer = ask(self.signals, move || tenure::status(&target));
         None
     }
 
     fn has_answer(&self) -> bool {
-        let arrived = |answer: &Answer| answer.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        self.answer.as_ref().is_some_and(arrived)
+        has_arrived(&self.answer) || has_arrived(&self.slots_answer)
     }
 
     /// Returns the time until the next update.

@@ -145,24 +145,36 @@ impl Lossy {
     }
 }
 
-/// A proxy to a server that holds a request back: the first with four bytes in a row that `is_it` recognizes. Nothing else passes
-/// on that connection.
+/// A proxy to a server that holds a request back: the first with four bytes in a row that `is_it` recognizes.
 pub struct Late {
     address: String,
+    holds: Arc<AtomicBool>,
     go: std::sync::mpsc::Sender<()>,
 }
 
 impl Late {
+    /// Nothing else passes on that connection any more.
     pub fn at(server: &str, port: u16, is_it: fn(&[u8]) -> bool) -> Late {
+        Late::holding(server, port, is_it, false)
+    }
+
+    /// What follows on that connection passes after it.
+    pub fn going_on_at(server: &str, port: u16, is_it: fn(&[u8]) -> bool) -> Late {
+        Late::holding(server, port, is_it, true)
+    }
+
+    fn holding(server: &str, port: u16, is_it: fn(&[u8]) -> bool, goes_on: bool) -> Late {
         let address = super::address();
         let listener = TcpListener::bind((&*address, port)).unwrap();
         let server = server.to_owned();
         let (go, gone) = std::sync::mpsc::channel();
+        let holds = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&holds);
         let gone = Arc::new(std::sync::Mutex::new(Some(gone)));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect((&*server, port)).unwrap());
-                let gone = Arc::clone(&gone);
+                let (gone, seen) = (Arc::clone(&gone), Arc::clone(&seen));
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || {
                     let mut held = false;
@@ -172,7 +184,8 @@ impl Late {
                         }
                         let found = bytes.windows(4).any(is_it);
                         if found && let Some(gone) = gone.lock().unwrap().take() {
-                            held = true;
+                            held = !goes_on;
+                            seen.store(true, Ordering::SeqCst);
                             gone.recv().unwrap();
                         }
                         true
@@ -181,11 +194,16 @@ impl Late {
                 std::thread::spawn(move || carry(server, client, |_| true));
             }
         });
-        Late { address, go }
+        Late { address, holds, go }
     }
 
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Waits until it holds the request back.
+    pub fn await_request(&self) {
+        crate::until("the request", || self.holds.load(Ordering::SeqCst));
     }
 
     /// Passes the request on.

@@ -316,8 +316,8 @@ options! {
     /// ```
     not_more_often_than: Option<Duration> = None, |interval: Duration| Some(interval);
 
-    /// Sets that up to `slots` may hold the lock at once, each with a slot of its own. None by default. For files only, in
-    /// lock-file style. From 1 to 1000.
+    /// Sets that up to `slots` may hold the lock at once, each with a slot of its own. None by default. From 1 to 1000.
+    /// In lock-file style, and on servers.
     ///
     /// Each slot is a lock by itself, `<target>.slot-0`, `<target>.slot-1` and so on, with its record, its fence and its
     /// crash report. An acquire gets the lowest one that is free: [`Guard::slot`](crate::Guard::slot). At any time, at most as

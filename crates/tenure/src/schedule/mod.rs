@@ -1,6 +1,6 @@
 //! Acquires that do more than wait: they leave where another one waits already, ask the holder to end, or skip a run that
 //! is not needed; or several hold at once, each with a slot. All of it is built from the locks of paths, each of which
-//! follows the protocol of [`file`](crate::file).
+//! follows the protocol of [`file`](crate::file), and slots on a server from the locks of names.
 
 mod lock;
 mod next;
@@ -9,6 +9,7 @@ mod pending;
 mod process;
 mod replace;
 pub(crate) mod slots;
+mod slots_on_server;
 mod success;
 mod survey;
 mod tenure;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use crate::model::backend::Backend;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options};
+use crate::model::slots::SlotServer;
 use crate::wait::file_lock::FileLock;
 
 /// Opens the lock of a path. Without an option of this folder it is the plain lock, at no cost.
@@ -34,4 +36,9 @@ pub(crate) fn open(target: &Path, options: Options) -> Result<Arc<dyn Backend>> 
         return Ok(Arc::new(FileLock::open(target, options)?));
     }
     Ok(Arc::new(lock::ScheduledLock::open(target, options)?))
+}
+
+/// Opens the slots of a name on a server.
+pub(crate) fn open_on_server(server: Arc<dyn SlotServer>, options: &Options) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(slots_on_server::SlotsOnServer::open(server, options)?))
 }

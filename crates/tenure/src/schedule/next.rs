@@ -13,11 +13,10 @@ use crate::file::paths::LockPaths;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
+use crate::model::slots::Part;
 use crate::model::tenure::Tenure;
 use crate::sys::LockKind;
 use crate::wait::file_lock::FileLock;
-
-const SUFFIX: &str = ".next";
 
 /// Longer than a process reads a status, also where a busy machine does not run it for some seconds.
 const LOOK: Duration = Duration::from_secs(10);
@@ -25,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Returns the target of the lock that the one waiter holds.
 pub(crate) fn place_of(target: &Path) -> PathBuf {
     let mut place = target.as_os_str().to_owned();
-    place.push(SUFFIX);
+    place.push(Part::Next.suffix());
     place.into()
 }
 
@@ -79,6 +78,11 @@ pub(crate) struct Taken(Option<Arc<dyn Tenure>>);
 impl Taken {
     pub(crate) fn new(tenure: Arc<dyn Tenure>) -> Taken {
         Taken(Some(tenure))
+    }
+
+    /// Releases the lock, and returns whether it was held to the end.
+    pub(crate) fn release(mut self) -> Result<()> {
+        self.0.take().map_or(Ok(()), Tenure::release)
     }
 }
 

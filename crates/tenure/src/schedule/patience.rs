@@ -1,5 +1,6 @@
 //! The patience of an acquire: how long it waits, and whether its caller has given it up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
@@ -73,6 +74,25 @@ impl Patience {
         }
     }
 
+    /// Waits for the outcome of any of `queued`, until `until` at most. A place that has its outcome is removed.
+    pub(crate) fn wait_any(&self, queued: &mut BTreeMap<u32, Queued>, until: Option<Instant>) -> Result<(u32, Waited)> {
+        let waker = Waker::from(Arc::clone(&self.wakeup));
+        loop {
+            let outcome = queued.iter_mut().find_map(|(key, queued)| Some((*key, queued.poll(&waker)?)));
+            if let Some((key, outcome)) = outcome {
+                queued.remove(&key);
+                return Ok((key, Waited::Outcome(outcome)));
+            }
+            if self.is_over() {
+                return Ok((0, Waited::Over));
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok((0, Waited::Tick));
+            }
+            self.pause(until)?;
+        }
+    }
+
     /// Waits until one of the watched files changes, or for `timeout`. Returns whether a file has changed.
     pub(crate) fn watch(&self, watches: &[FileWatch], timeout: Duration) -> Result<bool> {
         let failed = |error| Error::io("poll", "the wait failed", error);
@@ -84,7 +104,7 @@ impl Patience {
     }
 
     /// Sleeps until this is woken, until the deadline, or until `until`. May return early.
-    fn pause(&self, until: Option<Instant>) -> Result<()> {
+    pub(crate) fn pause(&self, until: Option<Instant>) -> Result<()> {
         let now = Instant::now();
         let ends = [self.deadline, until].into_iter().flatten().map(|at| at.saturating_duration_since(now));
         let timeout = ends.fold(LONGEST, Duration::min);
@@ -108,6 +128,18 @@ impl Queued {
         let outcome = self.0.as_ref()?.poll(waker)?;
         self.0 = None;
         Some(outcome)
+    }
+
+    /// Leaves the queue if a grant has come, which is abandoned. Returns whether one had.
+    pub(crate) fn abandon_grant(&mut self) -> bool {
+        match self.poll(Waker::noop()) {
+            Some(Ok(tenure)) => {
+                tenure.abandon();
+                true
+            }
+            Some(Err(_)) => true,
+            None => false,
+        }
     }
 
     fn give_up(&mut self) -> Option<Result<Arc<dyn Tenure>>> {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::next;
 use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
-use super::survey::{MOST, Survey, existing, has_room, slot_paths};
+use super::survey::{Survey, existing, slot_paths};
 use super::tenure::SlotTenure;
 use crate::file::nested::ancestor_holder;
 use crate::file::paths::LockPaths;
@@ -27,12 +27,12 @@ use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
 use crate::model::rank::Rank;
+use crate::model::slots::{MOST, Part, has_room};
 use crate::model::status::{State, Status};
 use crate::model::tenure::Tenure;
 use crate::sys::{Access, FileWatch, LockKind};
 use crate::wait::file_lock::FileLock;
 
-const COUNT_SUFFIX: &str = ".slots";
 /// How long an acquire that does not wait has for its turn to count: each takes some system calls.
 const TO_COUNT: Duration = Duration::from_secs(5);
 /// The pauses before the looks that follow an event: a process's end is reported before its kernel lock is free.
@@ -109,7 +109,7 @@ impl SlotsLock {
         let mut own = Options::default().refresh_interval(Duration::MAX);
         own.mode = options.mode;
         let mut count = target.as_os_str().to_owned();
-        count.push(COUNT_SUFFIX);
+        count.push(Part::Count.suffix());
         let (count, first_paths) =
             (FileLock::at(&paths.beside(count.into())?, own), paths.beside(next::place_of(target))?);
         let first = next::at(&first_paths, &options);
@@ -218,7 +218,7 @@ impl Parts {
                 // An acquire that never waits is not queued.
                 Ok(begun) => {
                     if let Err(file) = Queued::new(begun) {
-                        let (target, paths) = (self.paths.target_path.clone(), Arc::clone(paths));
+                        let (target, paths) = (self.paths.target_path.clone(), Some(Arc::clone(paths)));
                         return Ok(Attempt::Granted(Arc::new(SlotTenure { file, target, number, paths })));
                     }
                 }
@@ -312,7 +312,7 @@ impl Parts {
             thread.is_some_and(|thread| self.lock_of(paths).is_held_by(thread)) || ancestor_holder(paths).is_some()
         };
         let own: Vec<_> = survey.held().filter(|found| slots.get(&found.number).is_some_and(waits_for_us)).collect();
-        let limits = own.iter().map(|found| found.status.holder.as_ref().and_then(|holder| holder.slots));
+        let limits = own.iter().map(|found| found.limit());
         if own.is_empty() || has_room(limits, self.limit) {
             return Ok(());
         }

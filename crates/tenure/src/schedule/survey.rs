@@ -11,18 +11,15 @@ use crate::file::status::{View, examine_after, kernel_numbers};
 use crate::model::error::{Error, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Options;
+use crate::model::slots::{self, FoundSlot, Part, SLOT_SUFFIX, has_room};
 use crate::model::status::{State, Status};
 use crate::process::Known;
 use crate::sys::{self, Name};
 
-/// The largest number of slots.
-pub(crate) const MOST: u32 = 1000;
-const SUFFIX: &str = ".slot-";
-
 /// Returns the target of a slot's own lock.
 pub(crate) fn slot_path(target: &Path, number: u32) -> PathBuf {
     let mut path = target.as_os_str().to_owned();
-    path.push(format!("{SUFFIX}{number}"));
+    path.push(Part::Slot(number).suffix());
     path.into()
 }
 
@@ -39,17 +36,14 @@ pub(crate) fn existing(of: &LockPaths) -> Result<BTreeSet<u32>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(failed(error)),
     };
-    let prefix = joined(of.target.as_os_str(), SUFFIX);
+    let prefix = joined(of.target.as_os_str(), SLOT_SUFFIX);
     let names = dir.entries().map_err(failed)?;
     Ok(names.iter().filter_map(|(name, _)| number(target_of_anchor(name.as_os_str())?, &prefix)).collect())
 }
 
-/// Returns the number in a slot's name, as this file writes it: without a zero before it.
+/// Returns the number in a slot's name.
 fn number(name: &OsStr, prefix: &OsString) -> Option<u32> {
-    let digits = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes())?;
-    let digits = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    let number = digits.parse().ok().filter(|number| *number < MOST)?;
-    (digits.len() == 1 || !digits.starts_with('0')).then_some(number)
+    slots::number(name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes())?)
 }
 
 /// One slot, as a survey found it.
@@ -64,7 +58,7 @@ impl Found {
         matches!(self.status.state, State::Held | State::Unknown)
     }
 
-    fn limit(&self) -> Option<u32> {
+    pub(crate) fn limit(&self) -> Option<u32> {
         self.status.holder.as_ref()?.slots
     }
 }
@@ -82,6 +76,17 @@ impl Survey {
             Ok(Found { number, status: examine_after(view, None)? })
         };
         slots.map(examine).collect::<Result<_>>().map(Survey)
+    }
+
+    /// Returns what a survey at a server found. A holder that is gone, and whose lease is not over, may work on.
+    pub(crate) fn at_server(found: Vec<FoundSlot>) -> Survey {
+        let slot = |FoundSlot { number, mut status, is_relied_on }| {
+            if is_relied_on {
+                status.state = State::Unknown;
+            }
+            Found { number, status }
+        };
+        Survey(found.into_iter().map(slot).collect())
     }
 
     pub(crate) fn held(&self) -> impl Iterator<Item = &Found> {
@@ -108,45 +113,5 @@ impl Survey {
     pub(crate) fn tenures(&self) -> Vec<(u32, Option<u64>)> {
         let fence = |found: &Found| found.status.holder.as_ref().and_then(|holder| holder.fence);
         self.held().map(|found| (found.number, fence(found))).collect()
-    }
-}
-
-/// Returns whether one more holder fits beside holders with these limits. A holder without one is a lock on the slot's own
-/// name, which limits nothing but is counted.
-pub(crate) fn has_room(holders: impl Iterator<Item = Option<u32>>, limit: u32) -> bool {
-    let (mut count, mut smallest) = (0, limit);
-    for holder in holders {
-        count += 1;
-        smallest = smallest.min(holder.unwrap_or(u32::MAX));
-    }
-    count < smallest
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_smallest_number_of_all_counts() {
-        let fits = |holders: &[Option<u32>], limit| has_room(holders.iter().copied(), limit);
-        assert!(fits(&[], 1) && fits(&[Some(4); 3], 4) && !fits(&[Some(4); 4], 4));
-        // A smaller one waits until fewer hold, and a larger one does not break its promise.
-        assert!(!fits(&[Some(4); 2], 2) && fits(&[Some(4)], 2));
-        assert!(!fits(&[Some(2), Some(2)], 4) && !fits(&[Some(4), Some(2)], 4) && fits(&[Some(2)], 4));
-        assert!(!fits(&[Some(1)], 1000) && !fits(&[Some(1000)], 1));
-        assert!(fits(&[None], 2) && !fits(&[None, Some(2)], 4), "a holder of the slot's own name is counted");
-    }
-
-    #[test]
-    fn a_slots_name_has_one_form() {
-        let prefix = OsString::from("a.slot-");
-        for (name, is) in [("a.slot-0", Some(0)), ("a.slot-10", Some(10)), ("a.slot-999", Some(999))] {
-            assert_eq!(number(OsStr::new(name), &prefix), is, "{name}");
-        }
-        for name in
-            ["a.slot-", "a.slot-00", "a.slot-01", "a.slot-1000", "a.slot--1", "a.slot-+1", "a.slot-1x", "b.slot-1"]
-        {
-            assert_eq!(number(OsStr::new(name), &prefix), None, "{name}");
-        }
     }
 }

@@ -8,7 +8,7 @@ use super::success::{self, Moment};
 use crate::file::paths::LockPaths;
 use crate::model::error::Result;
 use crate::model::holder::Holder;
-use crate::model::tenure::{Facts, Tenure};
+use crate::model::tenure::{Facts, LeaseLeft, Tenure};
 use crate::record::Record;
 use crate::sys::{Access, Inherited};
 
@@ -83,15 +83,17 @@ pub(crate) struct SlotTenure {
     /// The target that the slots are of.
     pub(crate) target: PathBuf,
     pub(crate) number: u32,
-    /// The slot's own.
-    pub(crate) paths: Arc<LockPaths>,
+    /// The slot's own; `None` on a server.
+    pub(crate) paths: Option<Arc<LockPaths>>,
 }
 
 impl SlotTenure {
     /// Notifies the waiters that watch the slot's anchor: closing a file that was open for writing is an event. It comes after
     /// the kernel lock is free.
     fn notify_waiters(&self) {
-        drop(self.paths.dir.open_at(&self.paths.anchor, Access::ReadWrite));
+        if let Some(paths) = &self.paths {
+            drop(paths.dir.open_at(&paths.anchor, Access::ReadWrite));
+        }
     }
 }
 
@@ -128,6 +130,10 @@ impl Tenure for SlotTenure {
         self.file.check_natives()
     }
 
+    fn lease(&self) -> Option<LeaseLeft> {
+        self.file.lease()
+    }
+
     fn descriptors(&self) -> Result<Vec<Inherited>> {
         self.file.descriptors()
     }
@@ -140,6 +146,17 @@ impl Tenure for SlotTenure {
         let released = Arc::clone(&self.file).release();
         self.notify_waiters();
         released
+    }
+
+    fn start_release(self: Arc<Self>) -> Option<Result<()>> {
+        match &self.paths {
+            Some(_) => Some(self.release()),
+            None => Arc::clone(&self.file).start_release(),
+        }
+    }
+
+    fn poll_release(&self, waker: &Waker) -> Option<Result<()>> {
+        self.file.poll_release(waker)
     }
 
     fn abandon(self: Arc<Self>) {

@@ -93,6 +93,7 @@ fn expire_late() -> Option<BootTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::path::Path;
     use std::sync::Arc;
     use std::sync::mpsc::{Sender, channel};
@@ -101,6 +102,7 @@ mod tests {
     use super::*;
     use crate::model::error::Result;
     use crate::model::options::{Event, Options};
+    use crate::model::slots::FoundSlots;
     use crate::model::status::{Scheme, Status};
     use crate::model::tenure::Tenure as _;
     use crate::record::Record;
@@ -126,6 +128,10 @@ mod tests {
 
         fn list(&self) -> Result<Vec<Status>> {
             Ok(Vec::new())
+        }
+
+        fn slots(&self, _least: Range<u32>, _limit: Duration) -> Result<FoundSlots> {
+            Ok(FoundSlots::default())
         }
 
         fn force_release(&self, _found: &Status) -> Result<bool> {

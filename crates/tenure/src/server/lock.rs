@@ -15,6 +15,7 @@ use super::open::open;
 use super::pending::PendingAcquire;
 use super::registry;
 use super::tenure::ServerTenure;
+use super::url::Url;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
@@ -42,8 +43,19 @@ enum Started {
 
 impl ServerLock {
     pub(crate) fn open(server: Arc<dyn AcquireServer>, options: Options) -> Result<ServerLock> {
-        let url = server.url();
-        url.lock_name()?;
+        server.url().lock_name()?;
+        ServerLock::refuse_options_of_files(server.url(), &options)?;
+        Ok(ServerLock { server, generation: sys::fork_generation(), options })
+    }
+
+    /// As [`open`](ServerLock::open), for one of the locks of which slots consist, whose options were examined before.
+    pub(super) fn of_slots(server: Arc<dyn AcquireServer>, options: Options) -> Result<ServerLock> {
+        server.url().lock_name()?;
+        Ok(ServerLock { server, generation: sys::fork_generation(), options })
+    }
+
+    /// Fails where an option is for files only.
+    pub(super) fn refuse_options_of_files(url: &Url, options: &Options) -> Result<()> {
         let unsupported = |what: &'static str| {
             let error = Error::new(ErrorKind::Unsupported, &url.target, what);
             Err(error.with_hint("a lock that a server keeps is a name with a record, and no file"))
@@ -66,13 +78,10 @@ impl ServerLock {
         if options.if_busy != IfBusy::Wait {
             return unsupported("skipping, queueing one and replacing a holder are for files");
         }
-        if options.slots.is_some() {
-            return unsupported("slots are for files");
-        }
         if options.not_more_often_than.is_some() {
             return unsupported("the time of the last success is kept beside files only");
         }
-        Ok(ServerLock { server, generation: sys::fork_generation(), options })
+        Ok(())
     }
 
     /// Returns this process's connection to the server, which is another one after a fork.

@@ -1,5 +1,6 @@
 //! The trait that a kind of server implements, and what an acquire at any of them has.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::lease::{ANSWER, BootTime, call_limit};
 use super::url::Url;
 use crate::model::error::Result;
+use crate::model::slots::FoundSlots;
 use crate::model::status::Status;
 use crate::record::Record;
 
@@ -29,6 +31,9 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
 
     /// Returns every lock whose name is below this one's.
     fn list(&self) -> Result<Vec<Status>>;
+
+    /// Examines the slots of this name, by one request within `limit`: each that the server knows, and each of `least`.
+    fn slots(&self, least: Range<u32>, limit: Duration) -> Result<FoundSlots>;
 
     /// Takes the lock from the holder in `found`. `false` if it had no holder any more.
     fn force_release(&self, found: &Status) -> Result<bool>;

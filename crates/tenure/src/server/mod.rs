@@ -63,6 +63,7 @@ mod postgres;
 mod registry;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod reports;
+mod slots;
 mod tenure;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod tls;
@@ -75,4 +76,5 @@ pub use crate::model::tenure::LeaseLeft;
 
 pub(crate) use self::lock::ServerLock;
 pub(crate) use self::open::{open, open_lock};
+pub(crate) use self::slots::{ServerSlots, list as list_slots};
 pub(crate) use self::url::name;

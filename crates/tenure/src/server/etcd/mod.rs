@@ -35,10 +35,12 @@ mod keys;
 mod messages;
 mod place;
 mod session;
+mod slots;
 mod status;
 mod watches;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,7 @@ use super::lock_server::LockServer;
 use super::pending::PendingAcquire;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::slots::FoundSlots;
 use crate::model::status::Status;
 
 /// A name on a cluster.
@@ -106,6 +109,11 @@ impl LockServer for Etcd {
     fn list(&self) -> Result<Vec<Status>> {
         let etcd = self.clone();
         self.wait(async move { status::list(&etcd).await })
+    }
+
+    fn slots(&self, least: Range<u32>, limit: Duration) -> Result<FoundSlots> {
+        let etcd = self.clone();
+        self.wait(async move { slots::slots(&etcd, least, limit).await })
     }
 
     fn force_release(&self, _found: &Status) -> Result<bool> {

@@ -19,9 +19,9 @@ use crate::util::text;
 
 /// The keys below a name in the order of their creation, and the record that outlives them.
 #[derive(Default)]
-struct Found {
-    queue: Vec<KeyValue>,
-    kept: Option<Record>,
+pub(super) struct Found {
+    pub(super) queue: Vec<KeyValue>,
+    pub(super) kept: Option<Record>,
 }
 
 impl Found {
@@ -51,18 +51,18 @@ async fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
     Ok(Found { queue: answer.pairs(0).to_vec(), kept: answer.pairs(1).first().and_then(record_of) })
 }
 
-fn key_of(pair: &KeyValue) -> String {
+pub(super) fn key_of(pair: &KeyValue) -> String {
     String::from_utf8_lossy(&pair.key).into_owned()
 }
 
-fn record_of(pair: &KeyValue) -> Option<Record> {
+pub(super) fn record_of(pair: &KeyValue) -> Option<Record> {
     match record::read(&pair.value) {
         Content::Record(record) => Some(record),
         _ => None,
     }
 }
 
-fn status_of(target: &Path, name: &str, found: &Found) -> Status {
+pub(super) fn status_of(target: &Path, name: &str, found: &Found) -> Status {
     let mut status = Status::free(target, Path::new(&format!("{name}/")));
     status.server = Some(Scheme::Etcd);
     status.waiters = Some(found.queue.len() - found.holders(name).len());

@@ -35,6 +35,7 @@ mod place;
 mod pool;
 mod rows;
 mod session;
+mod slots;
 mod sql;
 mod status;
 mod tenures;
@@ -43,6 +44,7 @@ mod word;
 mod writes;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +57,7 @@ use super::lock_server::LockServer;
 use super::pending::PendingAcquire;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::slots::FoundSlots;
 use crate::model::status::Status;
 
 /// A name in a database.
@@ -125,6 +128,11 @@ impl LockServer for Postgres {
     fn list(&self) -> Result<Vec<Status>> {
         let postgres = self.clone();
         self.wait(async move { status::list(&postgres).await })
+    }
+
+    fn slots(&self, least: Range<u32>, limit: Duration) -> Result<FoundSlots> {
+        let postgres = self.clone();
+        self.wait(async move { slots::slots(&postgres, least, limit).await })
     }
 
     fn force_release(&self, _found: &Status) -> Result<bool> {

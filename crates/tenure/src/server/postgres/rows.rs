@@ -329,7 +329,7 @@ pub(super) async fn behind(pool: &Arc<Pool>, name: &str, limit: Duration) -> Fai
 
 /// Returns whether the process is proven dead. A record without a boot id and a pid namespace may be of another machine, as
 /// those of every system but Linux are, so its pid proves nothing here.
-fn is_proven_dead(keeper: &Identity) -> bool {
+pub(super) fn is_proven_dead(keeper: &Identity) -> bool {
     keeper.boot_id.is_some() && keeper.pid_namespace.is_some() && keeper.verify().is_dead()
 }
 

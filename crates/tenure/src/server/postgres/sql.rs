@@ -192,6 +192,17 @@ pub(super) const BELOW: &str = "\
 SELECT name FROM tenure.locks
 WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND (state <> 'released' OR readers <> '{}') ORDER BY name";
 
+/// The names in $2, and those that begin with $1: the session that has the advisory lock, and the row.
+pub(super) const SLOTS: &str = "\
+SELECT n.name, l.pid, r.fence, r.state, r.backend, r.record, r.renewer
+FROM (SELECT pg_catalog.unnest($2::pg_catalog.text[]) AS name
+      UNION SELECT name FROM tenure.locks WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1) n
+  LEFT JOIN tenure.locks r ON r.name = n.name
+  LEFT JOIN pg_catalog.pg_locks l ON l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND ((l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8)
+        = pg_catalog.hashtextextended(n.name, 0::pg_catalog.int8)";
+
 /// Marks the holder of this fence as not crashed.
 pub(super) const MARK_BROKEN: &str = "\
 UPDATE tenure.locks SET state = 'released', changed_at = pg_catalog.now()

@@ -23,7 +23,7 @@ const STAYS: &str = "its row says `breaking`: the holder gives the lock up as so
 /// The time between two looks at whether a holder has given a lock up.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-async fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Answer<Connection> {
+pub(super) async fn connect(postgres: &Postgres, purpose: Purpose, limit: Duration) -> Answer<Connection> {
     let first = format!(
         "{}SET idle_session_timeout = '60s'; SET statement_timeout = '{}ms'; {}",
         sql::FIRST,

@@ -1,0 +1,137 @@
+//! The slots of a name on a server: numbered names beside it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use super::acquire::AcquireServer;
+use super::lease::call_limit;
+use super::lock::ServerLock;
+use super::open::open;
+use super::registry;
+use super::url::Url;
+use crate::model::backend::Backend;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::options::Options;
+use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotServer, number};
+use crate::model::status::{State, Status};
+use crate::sys;
+
+/// Returns the target of one of the locks of which the slots of `url` consist.
+pub(super) fn part_of(url: &Url, part: Part) -> PathBuf {
+    url.sibling(&name_of(url, part))
+}
+
+/// Returns the name of one of them.
+pub(super) fn name_of(url: &Url, part: Part) -> String {
+    format!("{}{}", url.name, part.suffix())
+}
+
+/// Returns what the names of all slots of `url` begin with.
+pub(super) fn prefix_of(url: &Url) -> String {
+    format!("{}{SLOT_SUFFIX}", url.name)
+}
+
+/// Returns the number of the slot of `url` that has this name.
+pub(super) fn number_of(url: &Url, name: &str) -> Option<u32> {
+    number(name.strip_prefix(&prefix_of(url))?.as_bytes())
+}
+
+/// The slots of a name on a server, with the options of their acquires.
+#[derive(Debug)]
+pub(crate) struct ServerSlots {
+    server: Arc<dyn AcquireServer>,
+    /// A forked child must not use its parent's connections.
+    generation: u64,
+    slot: Options,
+    other: Options,
+}
+
+impl ServerSlots {
+    pub(crate) fn open(server: Arc<dyn AcquireServer>, options: &Options) -> Result<ServerSlots> {
+        ServerLock::refuse_options_of_files(server.url(), options)?;
+        if options.reentrant {
+            let detail = "a slot cannot be acquired again: each acquire takes a slot of its own";
+            return Err(Error::new(ErrorKind::Unsupported, &server.url().target, detail));
+        }
+        // An acquire that waits for a slot of its own thread may be granted another. What it waits for is compared as a whole.
+        let slot = options.clone().deadlock_check(false);
+        let mut other = Options::default().deadlock_check(false);
+        (other.label, other.slots) = (options.label.clone(), options.slots);
+        let slots = ServerSlots { server, generation: sys::fork_generation(), slot, other };
+        // The longest name is checked now, not at an acquire.
+        slots.open(Part::Slot(crate::model::slots::MOST - 1))?;
+        Ok(slots)
+    }
+
+    fn server(&self, target: &Path) -> Result<Arc<dyn AcquireServer>> {
+        let gone = || Error::new(ErrorKind::InvalidTarget, target, "it names no server");
+        open(target)?.ok_or_else(gone)
+    }
+
+    /// Returns this process's connection to the server, which is another one after a fork.
+    fn here(&self) -> Result<Arc<dyn AcquireServer>> {
+        match self.generation == sys::fork_generation() {
+            true => Ok(Arc::clone(&self.server)),
+            false => self.server(self.target()),
+        }
+    }
+}
+
+impl SlotServer for ServerSlots {
+    fn target(&self) -> &Path {
+        &self.server.url().target
+    }
+
+    fn open(&self, part: Part) -> Result<Arc<dyn Backend>> {
+        let options = match part {
+            Part::Slot(_) => &self.slot,
+            Part::Count | Part::Next => &self.other,
+        };
+        let server = self.server(&part_of(self.server.url(), part))?;
+        Ok(Arc::new(ServerLock::of_slots(server, options.clone())?))
+    }
+
+    fn survey(&self, least: u32, answer_by: Option<Instant>) -> Result<FoundSlots> {
+        let server = self.here()?;
+        let left = answer_by.map(|by| by.saturating_duration_since(Instant::now()));
+        let limit = call_limit(server.url().ttl);
+        server.slots(0..least, left.map_or(limit, |left| left.min(limit)))
+    }
+
+    fn is_held_by(&self, number: u32, thread: ThreadId) -> bool {
+        let target = part_of(self.server.url(), Part::Slot(number));
+        registry::held_here(&target).is_some_and(|tenure| tenure.thread == Some(thread))
+    }
+
+    fn status(&self) -> Result<Status> {
+        self.here()?.status()
+    }
+}
+
+/// Returns the status of each slot of a name that is held or stale.
+pub(crate) fn list(server: &dyn AcquireServer) -> Result<Vec<Status>> {
+    let found = server.slots(0..0, call_limit(server.url().ttl))?;
+    Ok(found.slots.into_iter().map(|found| found.status).filter(|status| status.state != State::Free).collect())
+}
+
+/// Completes what a server found, in the order of the numbers: a slot that it does not know is free.
+pub(super) fn complete(
+    url: &Url,
+    least: Range<u32>,
+    mut found: FoundSlots,
+    lock_name: impl Fn(&str) -> PathBuf,
+) -> FoundSlots {
+    let slots = &mut found.slots;
+    let known: Vec<u32> = slots.iter().map(|found| found.number).collect();
+    for number in least.filter(|number| !known.contains(number)) {
+        let name = format!("{}{number}", prefix_of(url));
+        let mut status = Status::free(&url.sibling(&name), &lock_name(&name));
+        status.server = Some(url.scheme);
+        slots.push(FoundSlot { number, status, is_relied_on: false });
+    }
+    slots.sort_by_key(|slot| slot.number);
+    found
+}
