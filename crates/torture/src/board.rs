@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One cache line for each, and its neighbour's.
 const STRIDE: usize = 16;
@@ -42,6 +43,16 @@ pub struct Counts {
     pub unreported: u64,
     /// A holder that had released was reported as crashed.
     pub false_reports: u64,
+}
+
+/// A holder of a slot, as it says so itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Inside {
+    /// How many slots it asked for.
+    pub slots: u32,
+    pub slot: u32,
+    /// When its lease is over, in milliseconds.
+    pub until: Option<Duration>,
 }
 
 impl Board {
@@ -110,13 +121,20 @@ impl Board {
         }
     }
 
-    /// Returns how many slots the holder in this seat of a worker asked for; 0 without one.
-    pub fn inside(&self, worker: usize, seat: usize) -> u32 {
-        self.word(TARGETS + worker, INSIDE + seat).load(Ordering::Acquire) as u32
+    /// Returns the holder in this seat of a worker.
+    pub fn inside(&self, worker: usize, seat: usize) -> Option<Inside> {
+        let word = self.word(TARGETS + worker, INSIDE + seat).load(Ordering::Acquire);
+        let [slots, slot, ..] = word.to_le_bytes();
+        let until = Some(word >> 16).filter(|until| *until > 0).map(Duration::from_millis);
+        (slots > 0).then(|| Inside { slots: slots.into(), slot: slot.into(), until })
     }
 
-    pub fn set_inside(&self, worker: usize, seat: usize, slots: u32) {
-        self.word(TARGETS + worker, INSIDE + seat).store(slots.into(), Ordering::Release);
+    pub fn set_inside(&self, worker: usize, seat: usize, inside: Option<Inside>) {
+        let word = inside.map_or(0, |Inside { slots, slot, until }| {
+            let until = until.map_or(0, |until| until.as_millis() as u64);
+            until << 16 | u64::from(slot) << 8 | u64::from(slots)
+        });
+        self.word(TARGETS + worker, INSIDE + seat).store(word, Ordering::Release);
     }
 
     /// Returns the fence of the holder that entered a slot and has not left, dead or alive; 0 without one.

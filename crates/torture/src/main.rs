@@ -90,6 +90,9 @@ struct Args {
     /// Run on these file systems, in turn, mounted for this run; "all" for all of them
     #[arg(long, value_name = "KIND,..", value_delimiter = ',')]
     fs: Vec<String>,
+    /// Run the round with slots on this server, below this name
+    #[arg(long, value_name = "TARGET")]
+    server: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -115,7 +118,7 @@ enum Role {
     #[command(hide = true)]
     Hot { folder: PathBuf, witness: PathBuf, worker: usize, target: usize, seed: u64 },
     #[command(hide = true)]
-    Slots { folder: PathBuf, witness: PathBuf, worker: usize, seed: u64 },
+    Slots { target: PathBuf, witness: PathBuf, worker: usize, seed: u64 },
     #[command(hide = true)]
     InSlot { witness: PathBuf, worker: usize, slots: u32, seed: u64 },
     #[command(hide = true)]
@@ -130,7 +133,7 @@ fn main() {
         Some(Role::Hot { folder, witness, worker, target, seed }) => {
             hot::work(folder, witness, *worker, *target, *seed)
         }
-        Some(Role::Slots { folder, witness, worker, seed }) => slots::work(folder, witness, *worker, *seed),
+        Some(Role::Slots { target, witness, worker, seed }) => slots::work(target, witness, *worker, *seed),
         Some(Role::InSlot { witness, worker, slots, seed }) => slots::inside(witness, *worker, *slots, *seed),
         Some(Role::Init) => pods::init(),
         Some(Role::Leaks { times, slack }) => std::process::exit(leaks::run(&words.dir, *times, *slack)),
@@ -185,7 +188,10 @@ fn drive(words: &Args) -> i32 {
         let size = words.processes as usize;
         let sum = match phase {
             Phase::Hot => hot::run(&programs, &folder, &witness, size, seed, words.round),
-            Phase::Slots => slots::run(&programs, &folder, &witness, size, seed, words.round),
+            Phase::Slots => {
+                let server = words.server.as_deref();
+                slots::run(&programs, &folder, server, &witness, size, seed, words.round)
+            }
             _ => round::Round::new(&programs, &folder, &witness, phase, size, seed).run(words.round),
         };
         rounds += 1;

@@ -1,22 +1,22 @@
 //! The round with slots: several hold at once, each as one of the slots of one lock. Natives by the library, with threads and
 //! dropped futures, and by `tenure run --slots`, of different numbers of slots.
 //!
-//! At any time at most as many may be inside as the smallest number that any of them asked for. The witness is one record
-//! lock for each holder inside, and one for each slot; the numbers are in memory that the processes share
-//! ([`crate::board`]). A holder enters alone, so that the holders that it finds are inside at once.
+//! At any time at most as many may be inside as the smallest number that any of them asked for, and one in each slot. The
+//! witness is one record lock for each holder inside; the numbers are in memory that the processes share
+//! ([`crate::board`]). A holder enters alone, so that the holders that it finds are inside at once. On a server it is inside
+//! until the lease is over that it had then.
 
 use std::collections::HashSet;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tenure::{Guard, Lock, Previous, Wait};
+use tenure::{Guard, Lock, Previous, State, Wait};
 
 use crate::board::{
-    BUSY, Board, DOUBLES, ERRORS, FALSE_REPORTS, FENCES_DOWN, GRANTS, SEATS, TAKEOVERS, TOO_MANY, UNREPORTED,
+    BUSY, Board, DOUBLES, ERRORS, FALSE_REPORTS, FENCES_DOWN, GRANTS, Inside, SEATS, TAKEOVERS, TOO_MANY, UNREPORTED,
 };
 use crate::chance::Chance;
 use crate::round::reap_orphans;
@@ -38,13 +38,8 @@ const NUMBERS: [u32; 12] = [5, 5, 5, 5, 4, 4, 4, 3, 3, 3, 2, 1];
 const MOST: u32 = 5;
 /// The byte that a holder locks while it enters.
 const ENTRANCE: i64 = 9000;
-/// The byte of the first slot, and that of the first seat of the first worker.
-const SLOTS: i64 = 10_000;
-const INSIDE: i64 = 20_000;
-
-fn target(folder: &Path) -> PathBuf {
-    folder.join("slots")
-}
+/// The byte of the first seat of the first worker.
+const INSIDE: i64 = 10_000;
 
 /// A worker's view of the witness.
 struct Site {
@@ -55,8 +50,6 @@ struct Site {
     door: Mutex<()>,
     /// Whether all holders of this worker are threads of this process.
     threads: bool,
-    /// The slots that threads of this process are in.
-    own: [AtomicBool; MOST as usize],
 }
 
 /// A grant, as its holder knows it.
@@ -66,12 +59,30 @@ struct Entry {
     fence: u64,
     /// The fence of the crashed holder that the grant reported; `None` for a holder that cannot ask.
     crashed: Option<Option<u64>>,
+    /// Until when the holder may rely on its lease.
+    until: Option<Duration>,
+}
+
+/// What a holder finds that enters.
+struct Found {
+    /// How many are inside now.
+    count: u32,
+    /// The smallest number that any of them asked for.
+    smallest: u32,
+    /// Another one has the same slot.
+    is_double: bool,
+}
+
+/// Returns the time of the clock that leases run on.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl Site {
     fn open(witness: &Path, worker: usize, threads: bool) -> Site {
         let (board, bytes) = (Board::open(&witness.join("board")), Witness::open(&witness.join("bytes")));
-        Site { board, bytes, worker, door: Mutex::new(()), threads, own: Default::default() }
+        Site { board, bytes, worker, door: Mutex::new(()), threads }
     }
 
     fn add(&self, which: usize, entry: &Entry) {
@@ -82,29 +93,34 @@ impl Site {
         INSIDE + (worker * SEATS + seat) as i64
     }
 
-    /// Takes a seat, and returns how many are inside now, and the smallest number that any of them asked for.
-    fn enter(&self, seat: usize, slots: u32) -> (u32, u32) {
+    /// Takes a seat, and returns who is inside now.
+    fn enter(&self, seat: usize, entry: &Entry) -> Found {
         let _alone = self.door.lock().unwrap();
         self.bytes.wait(ENTRANCE);
-        self.board.set_inside(self.worker, seat, slots);
+        let (slots, slot) = (entry.slots, entry.slot);
+        self.board.set_inside(self.worker, seat, Some(Inside { slots, slot, until: entry.until }));
         assert!(self.bytes.take(self.byte(self.worker, seat)), "the seat is another's");
-        let (mut count, mut smallest) = (1, slots);
+        let mut found = Found { count: 1, smallest: slots, is_double: false };
         for worker in 0..Board::WORKERS {
             for other in (0..SEATS).filter(|other| (worker, *other) != (self.worker, seat)) {
-                let number = self.board.inside(worker, other);
+                let Some(inside) = self.board.inside(worker, other) else { continue };
                 let is_here = self.threads && worker == self.worker;
-                if number > 0 && (is_here || self.bytes.taken(self.byte(worker, other))) {
-                    (count, smallest) = (count + 1, smallest.min(number));
+                if inside.until.is_none_or(|until| now() < until)
+                    && (is_here || self.bytes.taken(self.byte(worker, other)))
+                {
+                    found.count += 1;
+                    found.smallest = found.smallest.min(inside.slots);
+                    found.is_double |= inside.slot == slot;
                 }
             }
         }
         self.bytes.leave(ENTRANCE);
-        (count, smallest)
+        found
     }
 
     fn leave(&self, seat: usize) {
         self.bytes.leave(self.byte(self.worker, seat));
-        self.board.set_inside(self.worker, seat, 0);
+        self.board.set_inside(self.worker, seat, None);
     }
 
     /// Returns a seat that no other command of this worker has: one may outlive the `tenure` that was killed.
@@ -119,7 +135,7 @@ impl Site {
             self.add(which, entry);
             eprintln!("slot {}: {}: {text}", entry.slot, me());
         };
-        let (count, smallest) = self.enter(seat, entry.slots);
+        let Found { count, smallest, is_double } = self.enter(seat, entry);
         if count > smallest {
             fault(TOO_MANY, format!("{count} are inside, of which one agreed to {smallest}"));
         }
@@ -127,9 +143,8 @@ impl Site {
         if entry.slot >= entry.slots {
             fault(ERRORS, "there is no such slot".into());
         }
-        let mine = self.bytes.take(SLOTS + i64::from(entry.slot));
         let died = self.board.open_fence(slot);
-        if !mine || self.own[slot].swap(true, Ordering::SeqCst) {
+        if is_double {
             fault(DOUBLES, format!("fence {died} has it too"));
         }
         match entry.crashed {
@@ -151,23 +166,19 @@ impl Site {
             std::thread::sleep(chance.micros(400));
         }
         self.board.set_open(slot, 0);
-        self.own[slot].store(false, Ordering::SeqCst);
-        if mine {
-            self.bytes.leave(SLOTS + i64::from(entry.slot));
-        }
         self.leave(seat);
         self.add(GRANTS, entry);
     }
 }
 
 /// Runs a worker of this round, which acquires and releases until it is asked for its last grant.
-pub fn work(folder: &Path, witness: &Path, worker: usize, seed: u64) -> ! {
+pub fn work(target: &Path, witness: &Path, worker: usize, seed: u64) -> ! {
     workers::half_wait_directly(seed ^ (u64::from(std::process::id()) << 32));
     let site = Site::open(witness, worker, true);
     for seat in 0..SEATS {
-        site.board.set_inside(worker, seat, 0);
+        site.board.set_inside(worker, seat, None);
     }
-    let locks: Vec<Lock> = (1..=MOST).map(|n| Lock::options().slots(n).open(target(folder)).unwrap()).collect();
+    let locks: Vec<Lock> = (1..=MOST).map(|n| Lock::options().slots(n).open(target).unwrap()).collect();
     let threads = if KINDS[worker % KINDS.len()] == "crowd" { CROWD } else { 1 };
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -228,13 +239,21 @@ fn hold(site: &Site, seat: usize, slots: u32, guard: Guard, chance: &mut Chance)
         _ => None,
     };
     let fence = guard.fence().unwrap_or_default();
-    let entry = Entry { slots, slot, fence, crashed: Some(crashed) };
-    site.work(seat, &entry, chance);
-    if let Err(error) = guard.check().and_then(|()| guard.release()) {
-        site.add(ERRORS, &entry);
-        eprintln!("slot {slot}: pid {} fence {fence} lost it: {error}", std::process::id());
+    let lease = guard.lease();
+    let until = lease.map(|lease| now() + lease.lost_in);
+    let entry = Entry { slots, slot, fence, crashed: Some(crashed), until };
+    if guard.check().is_ok() {
+        site.work(seat, &entry, chance);
     }
-    site.board.set_released(slot as usize, fence);
+    match guard.check().and_then(|()| guard.release()) {
+        Ok(()) => site.board.set_released(slot as usize, fence),
+        // A lease may run out on a loaded machine, and a server be silent.
+        Err(error) if until.is_some() && (error.is_lost() || error.is_unreachable()) => {}
+        Err(error) => {
+            site.add(ERRORS, &entry);
+            eprintln!("slot {slot}: pid {} fence {fence} lost it: {error}", std::process::id());
+        }
+    }
 }
 
 /// Does the work of a holder by `tenure run --slots`.
@@ -242,7 +261,8 @@ pub fn inside(witness: &Path, worker: usize, slots: u32, seed: u64) {
     let from = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
     let site = Site::open(witness, worker, false);
     let seat = site.free_seat();
-    let entry = Entry { slots, slot: from("TENURE_SLOT") as u32, fence: from("TENURE_FENCE"), crashed: None };
+    let entry =
+        Entry { slots, slot: from("TENURE_SLOT") as u32, fence: from("TENURE_FENCE"), crashed: None, until: None };
     site.work(seat, &entry, &mut Chance(seed));
 }
 
@@ -255,7 +275,9 @@ struct Worker {
 /// The driver of the round.
 struct Round<'a> {
     programs: &'a Programs,
-    folder: &'a Path,
+    target: PathBuf,
+    /// A server keeps the lock, and a crash frees a slot when a lease is over.
+    is_on_server: bool,
     witness: &'a Path,
     board: Board,
     workers: Vec<Worker>,
@@ -270,15 +292,28 @@ fn kind(worker: usize, programs: &Programs) -> &'static str {
     }
 }
 
-/// Runs the round with that many processes.
-pub fn run(programs: &Programs, folder: &Path, witness: &Path, size: usize, seed: u64, length: Duration) -> Sum {
+/// Runs the round with that many processes, with a lock in `folder`, or below a name on a server.
+pub fn run(
+    programs: &Programs,
+    folder: &Path,
+    server: Option<&Path>,
+    witness: &Path,
+    size: usize,
+    seed: u64,
+    length: Duration,
+) -> Sum {
     for made in [folder, witness] {
         std::fs::create_dir_all(made).unwrap();
     }
     Witness::create(&witness.join("bytes"));
     let board = Board::create(&witness.join("board"));
     let (workers, chance) = (Vec::new(), Chance(seed));
-    let mut round = Round { programs, folder, witness, board, workers, chance, sum: Sum::default() };
+    let target = match server {
+        Some(server) => tenure::server::below(server, &format!("slots-{seed}")).unwrap(),
+        None => folder.join("slots"),
+    };
+    let is_on_server = server.is_some();
+    let mut round = Round { programs, target, is_on_server, witness, board, workers, chance, sum: Sum::default() };
     for worker in 0..size.min(Board::WORKERS) {
         let started = round.start(worker);
         round.workers.push(started);
@@ -300,14 +335,14 @@ impl Round<'_> {
             "run" => {
                 let mut command = Command::new(self.programs.tenure.as_ref().unwrap());
                 let slots = number(&mut self.chance).to_string();
-                command.args(["run", "--quiet", "--slots", &slots]).arg(target(self.folder)).arg("--");
+                command.args(["run", "--quiet", "--slots", &slots]).arg(&self.target).arg("--");
                 command.arg(self.programs.worker().get_program()).arg("in-slot").arg(self.witness);
                 command.args([&worker.to_string(), &slots, &seed]).process_group(0);
                 command
             }
             _ => {
                 let mut command = self.programs.worker();
-                command.arg("slots").arg(self.folder).arg(self.witness).args([&worker.to_string(), &seed]);
+                command.arg("slots").arg(&self.target).arg(self.witness).args([&worker.to_string(), &seed]);
                 command
             }
         };
@@ -325,7 +360,7 @@ impl Round<'_> {
         let end = Instant::now() + length;
         let mut seen = (0, Instant::now());
         while Instant::now() < end && self.sum.faults.is_empty() {
-            std::thread::sleep(self.chance.micros(20_000));
+            std::thread::sleep(self.chance.micros(if self.is_on_server { 100_000 } else { 20_000 }));
             for at in 0..self.workers.len() {
                 self.tend(at, false);
                 if self.workers[at].child.is_none() {
@@ -333,7 +368,10 @@ impl Round<'_> {
                 }
             }
             self.reap();
-            self.strike();
+            // A crash costs the others a lease.
+            if !self.is_on_server || self.chance.one_in(10) {
+                self.strike();
+            }
             let now = self.grants();
             if now != seen.0 {
                 self.sum.longest_gap = self.sum.longest_gap.max(seen.1.elapsed());
@@ -410,9 +448,9 @@ impl Round<'_> {
     }
 
     fn stuck(&mut self, what: &str) {
-        let place = tenure::status(self.folder.join("slots.next"));
+        let place = tenure::status(self.part("next"));
         let late: Vec<_> = self.workers.iter().filter_map(|worker| Some(worker.child.as_ref()?.id())).collect();
-        let found = tenure::slots(target(self.folder));
+        let found = tenure::slots(&self.target);
         self.sum.faults.push(format!("{what}: {late:?}: {found:?}; the first waiter: {place:?}"));
     }
 
@@ -451,20 +489,45 @@ impl Round<'_> {
             self.sum.faults.extend(self.take_all().err());
         }
         if self.sum.faults.is_empty() {
-            let own = (0..MOST).map(|slot| format!("slots.slot-{slot}"));
-            for name in own.chain(["slots", "slots.slots", "slots.next"].map(str::to_owned)) {
-                self.sum.faults.extend(verdict::of_lock(&self.folder.join(name)));
+            let mut parts: Vec<PathBuf> = (0..MOST).map(|slot| self.part(&format!("slot-{slot}"))).collect();
+            parts.extend([self.target.clone(), self.part("slots"), self.part("next")]);
+            for part in parts {
+                if !self.is_on_server {
+                    self.sum.faults.extend(verdict::of_lock(&part));
+                } else if !tenure::status(&part).is_ok_and(|found| matches!(found.state, State::Free | State::Stale)) {
+                    self.sum.faults.push(format!("not free at the end: {:?}", tenure::status(&part)));
+                }
             }
         }
     }
 
+    /// Returns the target of a lock of which the slots consist.
+    fn part(&self, name: &str) -> PathBuf {
+        if self.is_on_server {
+            let text = self.target.to_str().unwrap();
+            let (front, end) = match text.split_once("lock=") {
+                Some((front, rest)) => {
+                    let end = rest.find('&').unwrap_or(rest.len());
+                    (format!("{front}lock={}", &rest[..end]), &rest[end..])
+                }
+                None => {
+                    let end = text.find('?').unwrap_or(text.len());
+                    (text[..end].to_owned(), &text[end..])
+                }
+            };
+            return format!("{front}.{name}{end}").into();
+        }
+        self.target.with_extension(name)
+    }
+
     /// Takes every slot, also of those that died last, whose crashes are reported now.
     fn take_all(&self) -> Result<(), String> {
-        let lock = Lock::options().slots(MOST).open(target(self.folder)).map_err(|error| error.to_string())?;
+        let lock = Lock::options().slots(MOST).open(&self.target).map_err(|error| error.to_string())?;
         let mut guards = Vec::new();
         for number in 0..MOST {
-            let guard = lock.try_acquire().map_err(|error| error.to_string())?;
-            let guard = guard.ok_or_else(|| format!("only {number} slots are free at the end"))?;
+            let wait = if self.is_on_server { Wait::For(PATIENCE) } else { Wait::Never };
+            let guard =
+                lock.acquire_with(wait).map_err(|error| format!("slot {number} of {MOST} at the end: {error}"))?;
             let slot = guard.slot().unwrap_or(MOST) as usize;
             if self.board.open_fence(slot) > 0 && !guard.previous().is_crashed() {
                 return Err(format!("slot {slot}: fence {} died, which was not reported", self.board.open_fence(slot)));
