@@ -48,6 +48,18 @@
 // After the longest hold, the lock is released, and `tenure_check` fails.
 #define TENURE_OVERRUN_REVOKE 1
 
+// An acquire waits for a busy lock: the default.
+#define TENURE_IF_BUSY_WAIT 0
+
+// It fails at once with `TENURE_BUSY`, whatever its timeout.
+#define TENURE_IF_BUSY_SKIP 1
+
+// It waits. If another such acquire waits already, it fails at once with `TENURE_SKIPPED`: a run is yet to begin.
+#define TENURE_IF_BUSY_QUEUE_ONE 2
+
+// It asks the holder to end by SIGTERM, and ends it by SIGKILL after the grace.
+#define TENURE_IF_BUSY_REPLACE 3
+
 // The result of a function. Decide by it, never by an error's text. Later versions may add codes.
 typedef enum {
   // No error.
@@ -78,6 +90,9 @@ typedef enum {
   TENURE_INVALID_ARGUMENT = 12,
   // A fault of the library itself. Please report it.
   TENURE_INTERNAL = 13,
+  // The run is not needed: another acquire waits already, or a success is recent (`tenure_options_set_if_busy`,
+  // `tenure_options_set_not_more_often_than`).
+  TENURE_SKIPPED = 14,
 } tenure_code;
 
 // An error: its code, and a sentence that names the path, the holder, the likely cause and a remedy. Free it with
@@ -135,6 +150,19 @@ tenure_code tenure_check(const tenure_guard *guard, tenure_error **error);
 // Returns the fencing token of this tenure, which is larger than that of every earlier one; 0 for a tenure without one (a
 // shared lock, or a lock without a record). It is below 2^53.
 uint64_t tenure_fence(const tenure_guard *guard);
+
+// Returns the number of the slot that is held, from 0: the lowest that was free (`tenure_options_set_slots`). -1 for a lock
+// without slots.
+int32_t tenure_slot(const tenure_guard *guard);
+
+// Records that the work succeeded, for later acquires with `tenure_options_set_not_more_often_than`. Call it before the release.
+//
+// Fails with `TENURE_UNSUPPORTED` if the lock was opened without that option, and with `TENURE_LOST` if it is held no longer.
+tenure_code tenure_mark_successful(const tenure_guard *guard,
+                                   tenure_error **error);
+
+// Notes the exit code of the work under the lock, for the history. Call it before the release.
+void tenure_set_exit_code(const tenure_guard *guard, int32_t code);
 
 // Returns whether the previous holder died while it held the lock, so that the protected data may be half-written.
 bool tenure_previous_crashed(const tenure_guard *guard);
@@ -223,10 +251,28 @@ tenure_code tenure_options_set_create_parents(tenure_options *options, bool valu
 tenure_code tenure_options_set_mode(tenure_options *options, uint32_t mode, tenure_error **error);
 
 // Sets how many tenures of this lock are kept in its history, beside as many failed waits: at most 10000. 0, the default, keeps
-// none. `tenure history` prints them.
+// none. `tenure_history` returns them.
 tenure_code tenure_options_set_history(tenure_options *options,
                                        uint32_t tenures,
                                        tenure_error **error);
+
+// Sets that up to `slots` may hold the lock at once, from 1 to 1000, each with a slot of its own: `tenure_slot`. At any time, at
+// most as many hold as the smallest number says that any of the holders was opened with.
+tenure_code tenure_options_set_slots(tenure_options *options,
+                                     uint32_t slots,
+                                     tenure_error **error);
+
+// Sets what an acquire does where the lock is busy: one of `TENURE_IF_BUSY_`.
+tenure_code tenure_options_set_if_busy(tenure_options *options, int32_t if_busy, tenure_error **error);
+
+// Sets how long `TENURE_IF_BUSY_REPLACE` leaves the holder to end, in milliseconds. 5000 by default.
+tenure_code tenure_options_set_grace(tenure_options *options, uint64_t milliseconds, tenure_error **error);
+
+// Sets that an acquire fails with `TENURE_SKIPPED` if the last tenure with `tenure_mark_successful` began less than this ago, in
+// milliseconds.
+tenure_code tenure_options_set_not_more_often_than(tenure_options *options,
+                                                   uint64_t milliseconds,
+                                                   tenure_error **error);
 
 // Frees a text that a function of this library returned and whose description names this function.
 void tenure_text_free(char *text);
@@ -241,6 +287,19 @@ tenure_code tenure_list(const char *dir,
                         bool recursive,
                         char **json,
                         tenure_error **error);
+
+// Writes the slots of `target` that are held or stale to `json`: a list in the order of their numbers, each entry in the form of
+// `tenure status --json`. Free the text with `tenure_text_free`.
+tenure_code tenure_slots(const char *target,
+                         char **json,
+                         tenure_error **error);
+
+// Writes the history of the lock of `target` to `json`: a list of who held it when and which waits failed, the oldest first,
+// each entry as in the `history` of `tenure history --json`. It is empty where no holder had `tenure_options_set_history`. Free
+// the text with `tenure_text_free`.
+tenure_code tenure_history(const char *target,
+                           char **json,
+                           tenure_error **error);
 
 // Breaks the lock of `target` on an operator's decision. The lock of a live holder, or of one whose liveness is unknown, is
 // refused with `TENURE_BUSY` without `force`; two processes may then work at once. `broken` may be `NULL`; otherwise it becomes

@@ -39,6 +39,9 @@ pub enum TenureCode {
     TENURE_INVALID_ARGUMENT = 12,
     /// A fault of the library itself. Please report it.
     TENURE_INTERNAL = 13,
+    /// The run is not needed: another acquire waits already, or a success is recent (`tenure_options_set_if_busy`,
+    /// `tenure_options_set_not_more_often_than`).
+    TENURE_SKIPPED = 14,
 }
 
 /// An error: its code, and a sentence that names the path, the holder, the likely cause and a remedy. Free it with
@@ -82,6 +85,7 @@ impl Failure {
                 ErrorKind::CannotCreate => TenureCode::TENURE_CANNOT_CREATE,
                 ErrorKind::Unreachable => TenureCode::TENURE_UNREACHABLE,
                 ErrorKind::ReadOnly => TenureCode::TENURE_READ_ONLY,
+                ErrorKind::Skipped => TenureCode::TENURE_SKIPPED,
                 _ => TenureCode::TENURE_IO,
             },
         }

@@ -59,6 +59,38 @@ pub unsafe extern "C" fn tenure_fence(guard: *const TenureGuard) -> u64 {
     unsafe { guard.as_ref() }.and_then(|guard| guard.0.fence()).unwrap_or(0)
 }
 
+/// Returns the number of the slot that is held, from 0: the lowest that was free (`tenure_options_set_slots`). -1 for a lock
+/// without slots.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_slot(guard: *const TenureGuard) -> i32 {
+    // SAFETY: the caller guarantees a guard that is alive.
+    let slot = unsafe { guard.as_ref() }.and_then(|guard| guard.0.slot());
+    slot.and_then(|slot| i32::try_from(slot).ok()).unwrap_or(-1)
+}
+
+/// Records that the work succeeded, for later acquires with `tenure_options_set_not_more_often_than`. Call it before the release.
+///
+/// Fails with `TENURE_UNSUPPORTED` if the lock was opened without that option, and with `TENURE_LOST` if it is held no longer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_mark_successful(guard: *const TenureGuard, error: *mut *mut TenureError) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees a guard that is alive.
+        let guard = unsafe { call::object(guard, "guard") }?;
+        Ok(guard.0.mark_successful()?)
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
+}
+
+/// Notes the exit code of the work under the lock, for the history. Call it before the release.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_set_exit_code(guard: *const TenureGuard, code: i32) {
+    // SAFETY: the caller guarantees a guard that is alive.
+    if let Some(guard) = unsafe { guard.as_ref() } {
+        guard.0.set_exit_code(code);
+    }
+}
+
 /// Returns whether the previous holder died while it held the lock, so that the protected data may be half-written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_previous_crashed(guard: *const TenureGuard) -> bool {

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use tenure::{Options, Overrun, StalePolicy, Style};
+use tenure::{IfBusy, Options, Overrun, StalePolicy, Style};
 
 use crate::call;
 use crate::error::{Failure, TenureCode, TenureError};
@@ -22,6 +22,15 @@ pub const TENURE_STYLE_FLOCK: i32 = 1;
 pub const TENURE_OVERRUN_REPORT: i32 = 0;
 /// After the longest hold, the lock is released, and `tenure_check` fails.
 pub const TENURE_OVERRUN_REVOKE: i32 = 1;
+
+/// An acquire waits for a busy lock: the default.
+pub const TENURE_IF_BUSY_WAIT: i32 = 0;
+/// It fails at once with `TENURE_BUSY`, whatever its timeout.
+pub const TENURE_IF_BUSY_SKIP: i32 = 1;
+/// It waits. If another such acquire waits already, it fails at once with `TENURE_SKIPPED`: a run is yet to begin.
+pub const TENURE_IF_BUSY_QUEUE_ONE: i32 = 2;
+/// It asks the holder to end by SIGTERM, and ends it by SIGKILL after the grace.
+pub const TENURE_IF_BUSY_REPLACE: i32 = 3;
 
 /// Returns the default options.
 #[unsafe(no_mangle)]
@@ -182,7 +191,7 @@ pub unsafe extern "C" fn tenure_options_set_mode(
 }
 
 /// Sets how many tenures of this lock are kept in its history, beside as many failed waits: at most 10000. 0, the default, keeps
-/// none. `tenure history` prints them.
+/// none. `tenure_history` returns them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_options_set_history(
     options: *mut TenureOptions,
@@ -191,4 +200,61 @@ pub unsafe extern "C" fn tenure_options_set_history(
 ) -> TenureCode {
     // SAFETY: the contract of the crate.
     unsafe { set(options, error, |options| Ok(options.history(usize::try_from(tenures).unwrap_or(usize::MAX)))) }
+}
+
+/// Sets that up to `slots` may hold the lock at once, from 1 to 1000, each with a slot of its own: `tenure_slot`. At any time, at
+/// most as many hold as the smallest number says that any of the holders was opened with.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_slots(
+    options: *mut TenureOptions,
+    slots: u32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.slots(slots))) }
+}
+
+/// Sets what an acquire does where the lock is busy: one of `TENURE_IF_BUSY_`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_if_busy(
+    options: *mut TenureOptions,
+    if_busy: i32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let change = |options: Options| {
+        let action = match if_busy {
+            TENURE_IF_BUSY_WAIT => IfBusy::Wait,
+            TENURE_IF_BUSY_SKIP => IfBusy::Skip,
+            TENURE_IF_BUSY_QUEUE_ONE => IfBusy::QueueOne,
+            TENURE_IF_BUSY_REPLACE => IfBusy::Replace,
+            _ => return Err(Failure::argument(format!("if_busy is {if_busy}, not one of TENURE_IF_BUSY_"))),
+        };
+        Ok(options.if_busy(action))
+    };
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, change) }
+}
+
+/// Sets how long `TENURE_IF_BUSY_REPLACE` leaves the holder to end, in milliseconds. 5000 by default.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_grace(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.grace(Duration::from_millis(milliseconds)))) }
+}
+
+/// Sets that an acquire fails with `TENURE_SKIPPED` if the last tenure with `tenure_mark_successful` began less than this ago, in
+/// milliseconds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_not_more_often_than(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let interval = Duration::from_millis(milliseconds);
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.not_more_often_than(interval))) }
 }

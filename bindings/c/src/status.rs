@@ -1,6 +1,7 @@
 //! Looking at locks without acquiring them, and breaking them.
 
 use std::ffi::c_char;
+use std::path::Path;
 
 use tenure::{BreakOptions, ListOptions};
 
@@ -44,6 +45,55 @@ pub unsafe extern "C" fn tenure_list(
         // SAFETY: the caller guarantees a path that ends with a zero byte.
         let dir = unsafe { call::path(dir, "dir") }?;
         let text = to_json(&tenure::list(dir, &ListOptions::default().recursive(recursive))?)?;
+        // SAFETY: as above.
+        unsafe { call::put(json, raw::give_text(&text), "json") }
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
+}
+
+/// Writes the slots of `target` that are held or stale to `json`: a list in the order of their numbers, each entry in the form of
+/// `tenure status --json`. Free the text with `tenure_text_free`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_slots(
+    target: *const c_char,
+    json: *mut *mut c_char,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { list_of(target, json, error, |target| to_json(&tenure::slots(target)?)) }
+}
+
+/// Writes the history of the lock of `target` to `json`: a list of who held it when and which waits failed, the oldest first,
+/// each entry as in the `history` of `tenure history --json`. It is empty where no holder had `tenure_options_set_history`. Free
+/// the text with `tenure_text_free`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_history(
+    target: *const c_char,
+    json: *mut *mut c_char,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { list_of(target, json, error, |target| to_json(&tenure::history(target)?)) }
+}
+
+/// Writes what `list` makes of `target` to `json`.
+///
+/// # Safety
+///
+/// As `tenure_status`.
+unsafe fn list_of(
+    target: *const c_char,
+    json: *mut *mut c_char,
+    error: *mut *mut TenureError,
+    list: impl FnOnce(&Path) -> Result<String, Failure>,
+) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees that the place is NULL or valid for a write.
+        unsafe { call::put(json, std::ptr::null_mut(), "json") }?;
+        // SAFETY: the caller guarantees a path that ends with a zero byte.
+        let target = unsafe { call::path(target, "target") }?;
+        let text = list(target.as_ref())?;
         // SAFETY: as above.
         unsafe { call::put(json, raw::give_text(&text), "json") }
     };

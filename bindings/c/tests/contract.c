@@ -186,6 +186,100 @@ static void options_change_the_lock(void) {
     tenure_options_free(options);
 }
 
+static void each_holder_of_several_has_a_slot(void) {
+    tenure_options *options = tenure_options_new();
+    tenure_lock *lock;
+    tenure_guard *one, *two, *more;
+    tenure_error *error;
+    char *json;
+    MUST(tenure_options_set_slots(options, 2, error));
+    MUST(tenure_open(target, options, &lock, error));
+    MUST(tenure_acquire(lock, 0, &one, error));
+    MUST(tenure_acquire(lock, TENURE_WAIT_FOREVER, &two, error));
+    CHECK(tenure_slot(one) == 0 && tenure_slot(two) == 1);
+    CHECK(tenure_acquire(lock, 0, &more, &error) == TENURE_BUSY && strstr(tenure_error_message(error), "no slot of 2"));
+    tenure_error_free(error);
+    MUST(tenure_slots(target, &json, error));
+    CHECK(strstr(json, ".slot-0\"") && strstr(json, ".slot-1\"") && strstr(json, "\"slots\":2"));
+    tenure_text_free(json);
+    MUST(tenure_release(one, error));
+    MUST(tenure_acquire(lock, 0, &more, error));
+    CHECK(tenure_slot(more) == 0);
+    MUST(tenure_release(more, error));
+    MUST(tenure_release(two, error));
+    MUST(tenure_slots(target, &json, error));
+    CHECK(strcmp(json, "[]") == 0);
+    tenure_text_free(json);
+    tenure_lock_free(lock);
+    MUST(tenure_options_set_slots(options, 1001, error));
+    CHECK(tenure_open(target, options, &lock, NULL) == TENURE_UNSUPPORTED && lock == NULL);
+    tenure_options_free(options);
+    CHECK(tenure_slot(NULL) == -1 && tenure_slots(NULL, &json, NULL) == TENURE_INVALID_ARGUMENT && json == NULL);
+}
+
+static void a_run_that_is_not_needed_is_skipped(void) {
+    tenure_options *options = tenure_options_new();
+    tenure_lock *lock;
+    tenure_guard *guard;
+    tenure_error *error;
+    MUST(tenure_open(target, NULL, &lock, error));
+    MUST(tenure_acquire(lock, 0, &guard, error));
+    CHECK(tenure_slot(guard) == -1 && tenure_mark_successful(guard, NULL) == TENURE_UNSUPPORTED);
+    MUST(tenure_release(guard, error));
+    tenure_lock_free(lock);
+
+    MUST(tenure_options_set_not_more_often_than(options, 3600000, error));
+    MUST(tenure_open(target, options, &lock, error));
+    MUST(tenure_acquire(lock, 0, &guard, error));
+    MUST(tenure_mark_successful(guard, error));
+    MUST(tenure_release(guard, error));
+    CHECK(tenure_acquire(lock, TENURE_WAIT_FOREVER, &guard, &error) == TENURE_SKIPPED && guard == NULL);
+    CHECK(tenure_error_code(error) == TENURE_SKIPPED);
+    tenure_error_free(error);
+    tenure_lock_free(lock);
+    tenure_options_free(options);
+    CHECK(tenure_mark_successful(NULL, NULL) == TENURE_INVALID_ARGUMENT);
+}
+
+static void a_busy_lock_is_skipped_or_taken_by_force(void) {
+    pid_t child = holder();
+    int status;
+    tenure_options *options = tenure_options_new();
+    tenure_lock *lock;
+    tenure_guard *guard;
+    tenure_error *error;
+    MUST(tenure_options_set_if_busy(options, TENURE_IF_BUSY_SKIP, error));
+    MUST(tenure_open(target, options, &lock, error));
+    CHECK(tenure_acquire(lock, TENURE_WAIT_FOREVER, &guard, &error) == TENURE_BUSY);
+    CHECK(tenure_error_holder_pid(error) == child);
+    tenure_error_free(error);
+    tenure_lock_free(lock);
+
+    /* The child has no handler for SIGTERM. Its death is a crash for the next holder. */
+    MUST(tenure_options_set_if_busy(options, TENURE_IF_BUSY_REPLACE, error));
+    MUST(tenure_options_set_grace(options, 60000, error));
+    MUST(tenure_options_set_history(options, 5, error));
+    MUST(tenure_open(target, options, &lock, error));
+    MUST(tenure_acquire(lock, TENURE_WAIT_FOREVER, &guard, error));
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+    tenure_set_exit_code(guard, 7);
+    MUST(tenure_release(guard, error));
+    char *json, pid[32];
+    MUST(tenure_history(target, &json, error));
+    snprintf(pid, sizeof pid, "\"pid\":%d,", getpid());
+    CHECK(json[0] == '[' && strstr(json, pid) && strstr(json, "\"ended\":\"released\"") && strstr(json, "\"exitCode\":7"));
+    tenure_text_free(json);
+    tenure_lock_free(lock);
+
+    MUST(tenure_options_set_if_busy(options, TENURE_IF_BUSY_QUEUE_ONE, error));
+    MUST(tenure_options_set_if_busy(options, TENURE_IF_BUSY_WAIT, error));
+    CHECK(tenure_options_set_if_busy(options, 4, &error) == TENURE_INVALID_ARGUMENT);
+    CHECK(strstr(tenure_error_message(error), "if_busy is 4"));
+    tenure_error_free(error);
+    tenure_options_free(options);
+    tenure_set_exit_code(NULL, 0);
+}
+
 static void wrong_arguments_are_errors(void) {
     tenure_lock *lock = (tenure_lock *)1;
     tenure_guard *guard;
@@ -268,6 +362,9 @@ int main(void) {
     RUN(a_killed_holder_frees_the_lock_and_is_reported);
     RUN(a_broken_lock_is_lost);
     RUN(options_change_the_lock);
+    RUN(each_holder_of_several_has_a_slot);
+    RUN(a_run_that_is_not_needed_is_skipped);
+    RUN(a_busy_lock_is_skipped_or_taken_by_force);
     RUN(wrong_arguments_are_errors);
     RUN(a_list_has_the_held_locks);
     RUN(a_signal_removes_the_lock_file);
