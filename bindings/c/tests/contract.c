@@ -200,7 +200,7 @@ static void each_holder_of_several_has_a_slot(void) {
     CHECK(tenure_acquire(lock, 0, &more, &error) == TENURE_BUSY && strstr(tenure_error_message(error), "no slot of 2"));
     tenure_error_free(error);
     MUST(tenure_slots(target, &json, error));
-    CHECK(strstr(json, ".slot-0\"") && strstr(json, ".slot-1\"") && strstr(json, "\"slots\":2"));
+    CHECK(strstr(json, ".slot-0\"") && strstr(json, ".slot-1\"") && !strstr(json, ".slot-2\""));
     tenure_text_free(json);
     MUST(tenure_release(one, error));
     MUST(tenure_acquire(lock, 0, &more, error));
