@@ -129,6 +129,14 @@ fn all_words(target: &str, above: &str, server: &str, name: &str) {
     drop(hold.stdin.take());
     assert!(hold.wait().unwrap().success());
 
+    let script = format!("echo $TENURE_SLOT; exec '{}' status --json '{target}'", tenure_program().display());
+    let (code, out, said) = done(&["run", "--slots", "2", target, "--", "sh", "-c", &script]);
+    assert_eq!(code, Some(0), "{said}");
+    let (slot, found) = out.split_once('\n').unwrap();
+    let found: Value = serde_json::from_str(found).unwrap();
+    assert_eq!((slot, &found["state"], &found["slots"][0]["state"]), ("0", &"free".into(), &"held".into()), "{found}");
+    assert_eq!(json(&["status", "--json", target])["slots"], Value::Null);
+
     for words in [&["run", "--flock"][..], &["run", "--no-record"], &["run", "--mode", "666"], &["clean"]] {
         let (command, options) = words.split_first().unwrap();
         let mut all = vec![*command];
