@@ -29,6 +29,9 @@ use crate::workers;
 /// The longest time that the round may go without a grant, and that all workers may take for the last one, on a loaded
 /// machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The number of grants from one kill or stop to the next, and the longest time.
+const BETWEEN_STRIKES: u64 = 15;
+const LONGEST_PEACE: Duration = Duration::from_secs(1);
 /// The kinds of workers: one thread; several, with futures; `tenure run`.
 const KINDS: [&str; 4] = ["alone", "crowd", "run", "crowd"];
 const CROWD: usize = 3;
@@ -359,8 +362,9 @@ impl Round<'_> {
     fn strike_for(&mut self, length: Duration) {
         let end = Instant::now() + length;
         let mut seen = (0, Instant::now());
+        let mut struck = seen;
         while Instant::now() < end && self.sum.faults.is_empty() {
-            std::thread::sleep(self.chance.micros(if self.is_on_server { 100_000 } else { 20_000 }));
+            std::thread::sleep(self.chance.micros(5000));
             for at in 0..self.workers.len() {
                 self.tend(at, false);
                 if self.workers[at].child.is_none() {
@@ -368,11 +372,12 @@ impl Round<'_> {
                 }
             }
             self.reap();
-            // A crash costs the others a lease.
-            if !self.is_on_server || self.chance.one_in(10) {
-                self.strike();
-            }
             let now = self.grants();
+            // On a busy machine workers must not die before they have done anything.
+            if now >= struck.0 + BETWEEN_STRIKES || struck.1.elapsed() > LONGEST_PEACE {
+                self.strike();
+                struck = (now, Instant::now());
+            }
             if now != seen.0 {
                 self.sum.longest_gap = self.sum.longest_gap.max(seen.1.elapsed());
                 seen = (now, Instant::now());
