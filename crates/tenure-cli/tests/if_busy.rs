@@ -121,6 +121,25 @@ fn of_many_that_arrive_at_once_exactly_one_waits() {
     }
 }
 
+/// `clean` and an acquire have the kernel lock of the waiter's place for an instant, and are no waiters.
+#[test]
+fn a_passer_by_at_the_waiters_place_is_no_waiter() {
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    // Makes the anchor of the waiter's place.
+    assert_eq!(scratch.done(["run", "a.next", "-c", "true"]).code, Some(0));
+    let anchor = fs::File::open(scratch.join(".tenure/a.next.lock")).unwrap();
+    anchor.lock().unwrap();
+    let words = [&QUEUE_ONE[..], &["a", "-c", "echo ran"]].concat();
+    let mut waits = Running::start(scratch.tenure(words));
+    waits.stderr.until("waiting for");
+    anchor.unlock().unwrap();
+    until_held_by(&scratch, "a.next", waits.pid());
+    holder.finish();
+    assert_eq!(waits.stdout.next(), "ran");
+    assert_eq!(waits.wait().code(), Some(0));
+}
+
 /// Each call makes a request, and leaves only if a run that has yet to begin covers it.
 #[test]
 fn every_request_is_covered_by_a_run_that_began_after_it() {

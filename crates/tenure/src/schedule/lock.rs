@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Instant;
 
+use super::next::Place;
 use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
 use super::success::{self, Moment};
@@ -29,7 +30,7 @@ pub(crate) struct ScheduledLock(Arc<Parts>);
 struct Parts {
     file: FileLock,
     /// The place of the one waiter.
-    place: Option<FileLock>,
+    place: Option<(FileLock, LockPaths)>,
     options: Options,
     paths: Arc<LockPaths>,
 }
@@ -50,7 +51,10 @@ impl ScheduledLock {
         }
         let paths = Arc::new(LockPaths::open(target, options.create_parents)?);
         let place = match options.if_busy {
-            IfBusy::QueueOne => Some(next::at(&paths.beside(next::place_of(target))?, &options)),
+            IfBusy::QueueOne => {
+                let place = paths.beside(next::place_of(target))?;
+                Some((next::at(&place, &options), place))
+            }
             _ => None,
         };
         let file = FileLock::at(&paths, options.clone());
@@ -138,9 +142,10 @@ impl Parts {
     fn wait(&self, requester: Requester, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
         let taken = match &self.place {
             None => None,
-            Some(place) => match next::try_take(place)? {
-                Some(taken) => Some(taken),
-                None => return Err(self.skipped(next::another_waits(self.file.target(), place))),
+            Some((place, paths)) => match next::take_unless_another_waits(place, paths, patience)? {
+                Place::Taken(taken) => Some(taken),
+                Place::AnotherWaits => return Err(self.skipped(next::another_waits(self.file.target(), place))),
+                Place::Over => return Ok(None),
             },
         };
         let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.thread)?);

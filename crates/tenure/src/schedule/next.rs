@@ -6,20 +6,23 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::patience::Patience;
 use crate::file::paths::LockPaths;
+use crate::file::status::current_record;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
 use crate::model::slots::Part;
 use crate::model::tenure::Tenure;
+use crate::record::RecordState;
 use crate::sys::LockKind;
 use crate::wait::file_lock::FileLock;
 
-/// Longer than a process reads a status, also where a busy machine does not run it for some seconds.
-const LOOK: Duration = Duration::from_secs(10);
+/// The pauses while a passer-by has the kernel lock.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Returns the target of the lock that the one waiter holds.
 pub(crate) fn place_of(target: &Path) -> PathBuf {
@@ -37,29 +40,48 @@ pub(crate) fn at(paths: &LockPaths, options: &Options) -> FileLock {
 
 /// Takes the waiter's place. `None` if another acquire has it.
 pub(crate) fn try_take(place: &FileLock) -> Result<Option<Taken>> {
-    let began = Instant::now();
-    loop {
-        let taken = match place.begin(LockKind::Exclusive, Wait::Never, None) {
-            Ok(Begun::Granted(tenure)) => Some(Taken(Some(tenure))),
-            // An acquire that never waits is not queued.
-            Ok(Begun::Pending(pending)) => pending.give_up().transpose()?.map(|tenure| Taken(Some(tenure))),
-            Err(error) if error.is_busy() => None,
-            Err(error) => return Err(error),
-        };
-        if taken.is_some() || !names_the_dead(place) || began.elapsed() > LOOK {
-            return Ok(taken);
-        }
-        thread::sleep(Duration::from_millis(1));
+    match place.begin(LockKind::Exclusive, Wait::Never, None) {
+        Ok(Begun::Granted(tenure)) => Ok(Some(Taken(Some(tenure)))),
+        // An acquire that never waits is not queued.
+        Ok(Begun::Pending(pending)) => Ok(pending.give_up().transpose()?.map(|tenure| Taken(Some(tenure)))),
+        Err(error) if error.is_busy() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// Returns whether the place's record names a process that has ended. The kernel lock is then that of a process that reads the
-/// lock's status, which may have a shared one for a moment, or of another acquire that is about to take the place. No run would
-/// cover an acquire that leaves because of the former.
-fn names_the_dead(place: &FileLock) -> bool {
-    let holder = place.status().ok().and_then(|status| status.holder);
-    let identity = holder.and_then(|holder| holder.identity);
-    identity.is_some_and(|identity| identity.verify().is_dead())
+/// The outcome of an attempt to be the one that waits.
+pub(crate) enum Place {
+    Taken(Taken),
+    AnotherWaits,
+    /// The patience has ended.
+    Over,
+}
+
+/// Takes the place of the one that waits, unless a waiter has it. A passer-by, such as `clean`, has its kernel lock for an instant
+/// and is no waiter: no run that is yet to begin would cover the acquire that leaves for it.
+pub(crate) fn take_unless_another_waits(place: &FileLock, paths: &LockPaths, patience: &Patience) -> Result<Place> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(taken) = try_take(place)? {
+            return Ok(Place::Taken(taken));
+        }
+        if has_waiter(paths) {
+            return Ok(Place::AnotherWaits);
+        }
+        if patience.is_over() {
+            return Ok(Place::Over);
+        }
+        patience.pause(Some(Instant::now() + pause))?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Returns whether the record names a live waiter. It is written before the waiter has the place.
+fn has_waiter(paths: &LockPaths) -> bool {
+    current_record(paths).is_some_and(|record| {
+        record.native.as_ref().is_some_and(|native| native.state == RecordState::Held)
+            && record.identity().is_some_and(|identity| !identity.verify().is_dead())
+    })
 }
 
 /// Returns the error of an acquire that leaves because another one waits.

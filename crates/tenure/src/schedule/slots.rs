@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::next;
+use super::next::{self, Place};
 use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
 use super::survey::{Survey, existing, slot_paths};
@@ -232,16 +232,21 @@ impl Parts {
 
     /// Waits for a slot. `None` at the end of the patience.
     fn wait(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
-        let first = match next::try_take(&self.first)? {
-            Some(first) => first,
-            None if self.options.if_busy == IfBusy::QueueOne => {
-                return Err(next::another_waits(&self.paths.target_path, &self.first));
+        let first = if self.options.if_busy == IfBusy::QueueOne {
+            match next::take_unless_another_waits(&self.first, &self.first_paths, patience)? {
+                Place::Taken(first) => first,
+                Place::AnotherWaits => return Err(next::another_waits(&self.paths.target_path, &self.first)),
+                Place::Over => return Ok(None),
             }
-            None => match self.wait_to_be_first(thread, patience)? {
-                First::Now(first) => first,
-                First::Granted(tenure) => return Ok(Some(tenure)),
-                First::Over => return Ok(None),
-            },
+        } else {
+            match next::try_take(&self.first)? {
+                Some(first) => first,
+                None => match self.wait_to_be_first(thread, patience)? {
+                    First::Now(first) => first,
+                    First::Granted(tenure) => return Ok(Some(tenure)),
+                    First::Over => return Ok(None),
+                },
+            }
         };
         let tenure = self.wait_as_first(thread, patience);
         drop(first);
