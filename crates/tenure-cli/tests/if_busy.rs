@@ -330,8 +330,13 @@ fn a_run_is_skipped_only_after_a_recent_success() {
     assert_eq!(scratch.done(["run", "-E", "0", "--not-more-often-than", "1h", "a", "--", "false"]).code, Some(0));
     // Any other interval, and any other content.
     assert_eq!(scratch.done(["run", "--not-more-often-than", "1ms", "a", "--", "true"]).code, Some(0));
-    fs::write(scratch.join(".tenure/a.lock.success"), "[]").unwrap();
+    fs::write(success_of(&scratch), "[]").unwrap();
     assert_eq!(at_most_hourly(&scratch, "true").code, Some(0));
+}
+
+/// Returns the file with the last success of this user.
+fn success_of(scratch: &Scratch) -> std::path::PathBuf {
+    scratch.join(format!(".tenure/a.lock.{}.success", rustix::process::geteuid().as_raw()))
 }
 
 #[test]
@@ -354,7 +359,7 @@ fn a_waiter_is_skipped_where_the_holder_succeeded_meanwhile() {
         waiter.stderr.until("waiting for a");
         holder.finish();
         assert_eq!(waiter.wait().code(), Some(code), "{ends}");
-        let _ = fs::remove_file(scratch.join(".tenure/a.lock.success"));
+        let _ = fs::remove_file(success_of(&scratch));
     }
     assert_eq!(scratch.done(["run", "--no-record", "--not-more-often-than", "1h", "a", "--", "true"]).code, Some(69));
 }

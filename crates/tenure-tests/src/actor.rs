@@ -12,6 +12,7 @@
 //! later |
 //! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
 //! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
+//! | `succeed G` | `mark_successful` |
 //! | `lease G` | the milliseconds until a server's lock is lost, and until another process may acquire it |
 //! | `record G` | the record's text |
 //! | `holder G`, `label G TEXT`, `process G PID` | |
@@ -47,8 +48,8 @@
 //! | `try-loop L ROUNDS` | acquires without waiting and releases, ROUNDS times: the number of refusals |
 //!
 //! Keys: `style=flock`, `label=`, `reentrant=1`, `max_hold_ms=`, `overrun=revoke`, `refresh_ms=`, `mode=` (octal),
-//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `history=`, `slots=`, `events=1` (says
-//! each event).
+//! `record=0`, `steal_after_ms=`, `grace_ms=`, `create_parents=0`, `deadlock_check=0`, `history=`, `slots=`,
+//! `not_more_often_than_ms=`, `events=1` (says each event).
 //! Paths contain no spaces; `%20` is a space.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program")]
@@ -162,6 +163,7 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             json!({"ok": true})
         }
         ["holder", guard] => json!({"ok": true, "holder": guards.lock().unwrap()[*guard].holder().to_string()}),
+        ["succeed", guard] => outcome(guards.lock().unwrap()[*guard].mark_successful()),
         ["label", guard, text] => outcome(guards.lock().unwrap()[*guard].set_label(text)),
         ["command", guard, pid] => {
             outcome(guards.lock().unwrap()[*guard].set_command(pid.parse::<u32>().unwrap(), Some("another command")))
@@ -306,6 +308,7 @@ fn open(path: &str, keys: &[&str]) -> tenure::Result<Lock> {
             "refresh_ms" => options.refresh_interval(millis()),
             "mode" => options.mode(u32::from_str_radix(value, 8).unwrap()),
             "record" => options.record(value == "1"),
+            "not_more_often_than_ms" => options.not_more_often_than(millis()),
             "slots" => options.slots(value.parse().unwrap()),
             "history" => options.history(value.parse().unwrap()),
             "steal_after_ms" => options.stale_policy(StalePolicy::StealAfter(millis())),
@@ -380,6 +383,7 @@ fn refusal(error: &Error) -> Value {
     let kinds = [
         ("busy", error.is_busy()),
         ("would-deadlock", error.is_would_deadlock()),
+        ("skipped", error.is_skipped()),
         ("lost", error.is_lost()),
         ("unsupported", error.is_unsupported()),
         ("in-the-way", error.is_obstructed()),

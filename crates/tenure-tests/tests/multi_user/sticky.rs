@@ -318,3 +318,34 @@ fn kill_at_every_call_in_a_sticky_folder(users: &Users, victim: u32, heir: u32, 
         back.must("release g");
     }
 }
+
+#[test]
+fn each_user_records_a_success_that_counts_for_all() {
+    let Some(users) = Users::new() else { return };
+    for (name, mode) in [("group", 0o2775), ("sticky", 0o1777)] {
+        let target = users.folder(name, mode).join("t");
+        let (hourly, always) = ("mode=666 not_more_often_than_ms=3600000", "mode=666 not_more_often_than_ms=0");
+        let (mut ann, mut bob) = (users.opened(ANN, &target, always), users.opened(BOB, &target, always));
+        let (mut next, mut other) = (users.opened(ANN, &target, hourly), users.opened(BOB, &target, hourly));
+        // The second success of each replaces the first.
+        for of_ann in [true, false, false, true] {
+            let actor = if of_ann { &mut ann } else { &mut bob };
+            actor.must("acquire l g never");
+            actor.must("succeed g");
+            actor.must("release g");
+            next.must_fail("acquire l g never", "skipped");
+            other.must_fail("acquire l g never", "skipped");
+        }
+        // A file that another user made in this one's name counts no more than any other content.
+        for user in [ANN, BOB] {
+            fs::remove_file(target.with_file_name(".tenure").join(format!("t.lock.{user}.success"))).unwrap();
+        }
+        let false_one = target.with_file_name(".tenure").join(format!("t.lock.{BOB}.success"));
+        ann.must("acquire l g never");
+        ann.must("succeed g");
+        fs::rename(target.with_file_name(".tenure").join(format!("t.lock.{ANN}.success")), &false_one).unwrap();
+        ann.must("release g");
+        other.must("acquire l g never");
+        other.must("release g");
+    }
+}

@@ -1,16 +1,20 @@
-//! When the last successful tenure began: `.tenure/<lock file's name>.success`.
+//! When the last successful tenure began: `.tenure/<lock file's name>.<user's number>.success`.
 //!
 //! It is a file of its own, because each acquire writes the whole record, and one by a lock without this option, or by an
-//! earlier version, would forget it. Only the process that holds the lock writes it, and replaces it in one step.
+//! earlier version, would forget it. Only the process that holds the lock writes it, and replaces it in one step. Each user
+//! has one, because in a sticky folder no user may replace another's. The latest of all counts.
 
+use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::file::history::is_own;
 use crate::file::paths::{ANCHORS, LockPaths, joined, shortened};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::sys::{self, Access, Name};
+use crate::sys::{self, Access, FileKind, Name};
 
 const SUFFIX: &str = ".success";
 const NEW_SUFFIX: &str = ".success.new";
@@ -53,7 +57,8 @@ impl Moment {
 
 /// Returns how long ago the last successful tenure began, if that was less than `interval` ago.
 pub(crate) fn recent(paths: &LockPaths, interval: Duration) -> Result<Option<Duration>> {
-    let age = read(paths)?.and_then(|last| last.age(&Moment::now()));
+    let now = Moment::now();
+    let age = read(paths)?.iter().filter_map(|last| last.age(&now)).min();
     Ok(age.filter(|age| *age < interval))
 }
 
@@ -64,32 +69,63 @@ pub(crate) fn is_recent(paths: &LockPaths, age: Duration) -> Error {
     Error::new(ErrorKind::Skipped, &paths.target_path, detail)
 }
 
-fn name(paths: &LockPaths, suffix: &str) -> Result<Name> {
+/// Returns the name of a user's file.
+fn name(paths: &LockPaths, user: u32, suffix: &str) -> Result<Name> {
+    let suffix = format!(".{user}{suffix}");
     let mut path = std::ffi::OsString::from(ANCHORS);
     path.push("/");
-    path.push(shortened(joined(paths.lock.as_os_str(), suffix), suffix));
+    path.push(shortened(joined(paths.lock.as_os_str(), &suffix), &suffix));
     Name::new(&path).map_err(|error| failed(paths, "has no name", error))
+}
+
+/// Returns the user's number in a file name of `.tenure`, if it is that user's file for this lock.
+fn user_of(paths: &LockPaths, found: &OsStr) -> Option<u32> {
+    let path = Path::new(found);
+    let numbered = path.file_stem().filter(|_| path.extension().is_some_and(|word| word == &SUFFIX[1..]))?;
+    let user = Path::new(numbered).extension()?.to_str()?.parse().ok()?;
+    let own = name(paths, user, SUFFIX).ok()?;
+    (Path::new(own.as_os_str()).file_name() == Some(found)).then_some(user)
 }
 
 fn failed(paths: &LockPaths, what: &str, error: io::Error) -> Error {
     Error::io(&paths.target_path, format!("the time of the last success {what}"), error)
 }
 
-/// Reads the moment. Any other content is none.
-fn read(paths: &LockPaths) -> Result<Option<Moment>> {
-    let file = match paths.dir.open_at(&name(paths, SUFFIX)?, Access::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(paths, "cannot be opened", error)),
+/// Reads the moments of all users. Any other content is none.
+fn read(paths: &LockPaths) -> Result<Vec<Moment>> {
+    let unreadable = |error| failed(paths, "cannot be read", error);
+    let names = match paths.dir.open_dir(&paths.anchors) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        dir => dir.and_then(|dir| dir.entries()).map_err(unreadable)?,
     };
+    let mut moments = Vec::new();
+    for user in names.iter().filter_map(|(name, _)| user_of(paths, name.as_os_str())) {
+        match read_of(paths, user, &name(paths, user, SUFFIX)?) {
+            Ok(moment) => moments.extend(moment),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Another user's file, which that user may have closed to others.
+            Err(_) if user != sys::effective_user() => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    Ok(moments)
+}
+
+fn read_of(paths: &LockPaths, user: u32, name: &Name) -> io::Result<Option<Moment>> {
+    // The kind first: opening a device can have an effect, and another user's file may have this user's name.
+    match paths.dir.stat_at(name)? {
+        Some(stat) if stat.kind == FileKind::Regular && is_own(paths, &stat, user) => {}
+        _ => return Ok(None),
+    }
     let mut bytes = [0; MAX_BYTES];
-    let length = file.read_part(&mut bytes).map_err(|error| failed(paths, "cannot be read", error))?;
+    let length = paths.dir.open_at(name, Access::Read)?.read_part(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes[..length]).ok())
 }
 
 /// Writes the moment. The caller holds the lock.
 pub(crate) fn write(paths: &LockPaths, moment: &Moment, mode: Option<u32>) -> Result<()> {
-    let (new, last) = (name(paths, NEW_SUFFIX)?, name(paths, SUFFIX)?);
+    let user = sys::effective_user();
+    let (new, last) = (name(paths, user, NEW_SUFFIX)?, name(paths, user, SUFFIX)?);
     let text = serde_json::to_vec(moment).unwrap_or_default();
     let written = (|| {
         let file = match paths.dir.create_new(&new, mode.unwrap_or(0o644)) {
@@ -148,11 +184,13 @@ mod tests {
         assert_eq!(recent(&paths, interval).unwrap(), None);
         std::fs::create_dir(dir.path().join(".tenure")).unwrap();
         // As a holder leaves it that died.
-        std::fs::write(dir.path().join(".tenure/t.lock.success.new"), "torn").unwrap();
+        let user = sys::effective_user();
+        let path = |name: &str| dir.path().join(format!(".tenure/t.lock.{user}.{name}"));
+        std::fs::write(path("success.new"), "torn").unwrap();
         write(&paths, &Moment::now(), None).unwrap();
         assert!(recent(&paths, interval).unwrap().is_some());
         assert_eq!(recent(&paths, Duration::ZERO).unwrap(), None);
-        let file = dir.path().join(".tenure/t.lock.success");
+        let file = path("success");
         for text in [
             "",
             "{",

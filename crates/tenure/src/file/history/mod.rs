@@ -99,7 +99,7 @@ fn append_text(paths: &LockPaths, name: &Name, user: u32, mode: Option<u32>, tex
 }
 
 /// Returns whether a user has written the file. A server of files may show another owner than the user who asks.
-fn is_own(paths: &LockPaths, found: &Stat, user: u32) -> bool {
+pub(crate) fn is_own(paths: &LockPaths, found: &Stat, user: u32) -> bool {
     found.owner == user || paths.file_system.shared
 }
 
