@@ -11,6 +11,10 @@
 //! | `apart PATH WAIT` | that thread opens a lock and acquires it: answers at once, and says `granted` or `refused`
 //! later |
 //! | `async L G WAIT` | as `begin`, by `acquire_async` on a runtime of its own |
+//! | `suspend G S` | suspends the guard |
+//! | `resume S G WAIT` | resumes it into the guard G |
+//! | `begin-resume S G WAIT`, `async-resume S G WAIT` | as `begin` and `async` |
+//! | `give-up S` | drops the suspended lock |
 //! | `check G`, `release G`, `drop G`, `forget G` | what the guard's methods do |
 //! | `succeed G` | `mark_successful` |
 //! | `lease G` | the milliseconds until a server's lock is lost, and until another process may acquire it |
@@ -62,9 +66,47 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenure::cleanup::Handlers;
-use tenure::{CleanOptions, Error, Event, Guard, Lock, Overrun, Previous, StalePolicy, Status, Style, Wait};
+use tenure::{
+    CleanOptions, Error, Event, Guard, Lock, Overrun, Previous, Resumed, StalePolicy, Status, Style, Suspended, Wait,
+};
 
 type Guards = Arc<Mutex<HashMap<String, Guard>>>;
+
+static SUSPENDED: Mutex<Option<HashMap<String, Suspended>>> = Mutex::new(None);
+
+fn take_suspended(name: &str) -> Suspended {
+    SUSPENDED.lock().unwrap().as_mut().and_then(|all| all.remove(name)).expect("no such suspended lock")
+}
+
+fn suspend(guard: Guard, name: &str) -> Value {
+    match guard.suspend() {
+        Ok(suspended) => {
+            let answer = json!({"ok": true, "fence": suspended.fence(), "first": suspended.goes_first()});
+            SUSPENDED.lock().unwrap().get_or_insert_default().insert(name.to_owned(), suspended);
+            answer
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+fn keep_resumed(outcome: tenure::Result<Resumed>, name: &str, guards: &Guards) -> Value {
+    match outcome {
+        Ok(resumed) => {
+            let (meanwhile, changed) = (resumed.meanwhile.as_str(), resumed.changed());
+            let mut answer = keep(Ok(resumed.guard), name, guards);
+            (answer["meanwhile"], answer["changed"]) = (meanwhile.into(), changed.into());
+            answer
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+fn resumed_later(outcome: tenure::Result<Resumed>, name: &str, guards: &Guards) {
+    let mut answer = keep_resumed(outcome, name, guards);
+    answer["event"] = if answer["ok"] == true { "granted" } else { "refused" }.into();
+    answer["guard"] = name.into();
+    say(&answer);
+}
 
 /// Blocks a signal in this thread.
 fn block(signal: i32) -> Value {
@@ -152,6 +194,30 @@ fn obey(words: &[&str], locks: &mut HashMap<String, Lock>, guards: &Guards) -> O
             json!({"ok": true, "lostIn": millis(lease.lost_in), "freeIn": millis(lease.free_in)})
         }
         ["record", guard] => json!({"ok": true, "record": guards.lock().unwrap()[*guard].record_json()}),
+        ["suspend", guard, suspended] => suspend(guard_of(guard), suspended),
+        ["can-suspend", guard] => outcome(guards.lock().unwrap()[*guard].can_suspend()),
+        ["resume", suspended, guard, wait] => {
+            keep_resumed(take_suspended(suspended).resume(to_wait(wait)), guard, guards)
+        }
+        ["begin-resume", suspended, guard, wait] => {
+            let (suspended, guard, wait) = (take_suspended(suspended), (*guard).to_owned(), to_wait(wait));
+            let guards = Arc::clone(guards);
+            std::thread::spawn(move || resumed_later(suspended.resume(wait), &guard, &guards));
+            json!({"ok": true})
+        }
+        ["async-resume", suspended, guard, wait] => {
+            let (suspended, guard, wait) = (take_suspended(suspended), (*guard).to_owned(), to_wait(wait));
+            let guards = Arc::clone(guards);
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                resumed_later(runtime.block_on(suspended.resume_async(wait)), &guard, &guards);
+            });
+            json!({"ok": true})
+        }
+        ["give-up", suspended] => {
+            drop(take_suspended(suspended));
+            json!({"ok": true})
+        }
         ["check", guard] => outcome(guards.lock().unwrap()[*guard].check()),
         ["release", guard] => outcome(guard_of(guard).release()),
         ["drop", guard] => {
@@ -423,6 +489,7 @@ fn inspection(found: &Status) -> Value {
         "fence": found.holder.as_ref().and_then(|holder| holder.fence),
         "waiters": found.waiters,
         "openBy": found.open_by,
+        "suspended": found.suspended.iter().map(|suspended| suspended.pid).collect::<Vec<_>>(),
     })
 }
 

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use crate::model::error::Result;
 use crate::model::holder::{Holder, Previous};
-use crate::model::tenure::{Facts, LeaseLeft, Tenure};
+use crate::model::tenure::{Facts, LeaseLeft, Suspension, Tenure};
 use crate::process::{self, Identity};
 use crate::sys;
 
@@ -43,7 +43,7 @@ impl Guard {
         Guard { tenure, released: false }
     }
 
-    fn facts(&self) -> Facts<'_> {
+    pub(crate) fn facts(&self) -> Facts<'_> {
         self.tenure.facts()
     }
 
@@ -430,6 +430,22 @@ impl Guard {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,
         })
+    }
+
+    /// Checks that the lock is held and can be [suspended](Guard::suspend).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`suspend`](Guard::suspend) that come before its release.
+    pub fn can_suspend(&self) -> Result<()> {
+        self.tenure.check_suspendable()
+    }
+
+    /// Suspends the tenure. After an error it is released.
+    pub(crate) fn suspend_tenure(mut self) -> Result<Arc<dyn Suspension>> {
+        let suspension = Arc::clone(&self.tenure).suspend()?;
+        self.released = true;
+        Ok(suspension)
     }
 
     /// Drops a guard that its caller never received.

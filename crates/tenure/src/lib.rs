@@ -103,6 +103,7 @@ mod schedule;
 pub mod server;
 mod several;
 mod slots;
+mod suspended;
 mod sys;
 mod util;
 mod wait;
@@ -118,10 +119,12 @@ pub use model::history::{Ending, PastTenure};
 pub use model::holder::{Holder, HolderKind, Previous};
 pub use model::options::{Event, IfBusy, Options, Overrun, StalePolicy, Style, Wait};
 pub use model::stale_reason::StaleReason;
-pub use model::status::{State, Status};
+pub use model::status::{State, Status, SuspendedHolder};
+pub use model::tenure::Meanwhile;
 pub use operations::{BreakOptions, Broken, break_lock, clean, deadlocks, history, list, status};
 pub use several::acquire_all;
 pub use slots::slots;
+pub use suspended::{ResumeFuture, Resumed, Suspended};
 
 /// Escapes text of other programs for a terminal, and paths for a shell.
 pub mod escape {

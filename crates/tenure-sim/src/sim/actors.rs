@@ -85,7 +85,7 @@ fn native(style: Style, rounds: usize) {
         Ok(paths) => paths,
         Err(error) => return explained(&error, "opening"),
     };
-    let request = Request { options: options(style), shared: false };
+    let request = Request::new(options(style), false);
     let mut kept = CachedFiles::default();
     for _ in 0..rounds {
         let Some(grant) = acquire_by_tries(&paths, &mut kept, &request) else { return };
@@ -139,7 +139,7 @@ pub(super) fn acquire_by_tries(paths: &LockPaths, kept: &mut CachedFiles, reques
 fn holder(style: Style) {
     let Ok(paths) = LockPaths::open(TARGET.as_ref(), true) else { return };
     let mut kept = CachedFiles::default();
-    let request = Request { options: options(style), shared: false };
+    let request = Request::new(options(style), false);
     if let Some(grant) = acquire_by_tries(&paths, &mut kept, &request) {
         // The watchdog's work, where only the holder can remove its lock file.
         while sys::keeps_names() {
@@ -176,7 +176,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         Err(error) => return explained(&error, "opening"),
     };
     let queue = TargetQueue::new(paths.folder, &paths.target_path, false);
-    let request = Arc::new(Request { options: options(style), shared });
+    let request = Arc::new(Request::new(options(style), shared));
     let own = world::current().expect("an actor runs on a thread of its own");
     watch_over(&queue);
     let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
@@ -225,7 +225,7 @@ fn crowd(style: Style, threads: usize, rounds: usize, waits: Waits) {
     let queue = TargetQueue::new(paths.folder, &paths.target_path, false);
     // The library sees all of them as one thread.
     let options = options(style).deadlock_check(false);
-    let request = Arc::new(Request { options, shared: false });
+    let request = Arc::new(Request::new(options, false));
     watch_over(&queue);
     if waits != Waits::ForHelper {
         world::with(world::World::enable_interrupts);
@@ -471,7 +471,7 @@ pub(super) fn foreign_left(text: &str, keep_open: bool) {
 pub(super) fn native_left(style: Style) -> Option<(LockPaths, CachedFiles, Grant)> {
     let paths = LockPaths::open(TARGET.as_ref(), true).ok()?;
     let mut kept = CachedFiles::default();
-    let request = Request { options: options(style).stale_policy(StalePolicy::Proof), shared: false };
+    let request = Request::new(options(style).stale_policy(StalePolicy::Proof), false);
     let grant = acquire_by_tries(&paths, &mut kept, &request)?;
     Some((paths, kept, grant))
 }

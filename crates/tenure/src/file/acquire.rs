@@ -17,8 +17,10 @@ use crate::file::history;
 use crate::file::lock_file::{self, Blocker, Published};
 use crate::file::paths::LockPaths;
 use crate::file::prior::Prior;
+use crate::file::suspended::{self, Carried, Courtesy};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::request::Request;
+use crate::record::Record;
 use crate::sys::{self, Access, FileIdent, FileKind, LockKind};
 
 /// The maximum number of retries while the lock's files keep changing.
@@ -41,6 +43,8 @@ pub(crate) enum GrantOutcome {
     Blocked(Box<Blocker>),
     /// Another process has the target's own lock.
     TargetBusy,
+    /// A suspended tenure that is being resumed goes first.
+    GivesWay,
 }
 
 pub(crate) fn lock_kind(request: &Request) -> LockKind {
@@ -49,15 +53,17 @@ pub(crate) fn lock_kind(request: &Request) -> LockKind {
 
 /// Makes one attempt to acquire, without waiting. The opened files stay in `cached`; no kernel lock stays unless the
 /// lock was granted. Where `yields` says so once the anchor's kernel lock was taken, the attempt ends as busy although
-/// the lock may be free. A grant is written to `grant`.
+/// the lock may be free, and so it does where `courtesy` is to give way to a tenure that is being resumed. A grant is written
+/// to `grant`.
 pub(crate) fn attempt(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
+    courtesy: Courtesy,
     grant: &mut Grant,
 ) -> Result<Attempt> {
-    let attempted = attempt_with_retries(paths, cached, request, yields, grant);
+    let attempted = attempt_with_retries(paths, cached, request, yields, courtesy, grant);
     if attempted.is_err() {
         close_all(cached);
     }
@@ -70,6 +76,7 @@ fn attempt_with_retries(
     cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
+    courtesy: Courtesy,
     grant: &mut Grant,
 ) -> Result<Attempt> {
     for _ in 0..MAX_RETRIES {
@@ -95,13 +102,13 @@ fn attempt_with_retries(
             unlock_all(cached);
             return Ok(Attempt::Busy(None));
         }
-        return match try_grant(paths, cached, &anchor, &stat, request, grant) {
+        return match try_grant(paths, cached, &anchor, &stat, request, &mut |_| courtesy, grant) {
             Ok(GrantOutcome::Granted) => Ok(Attempt::Granted),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 unlock_all(cached);
                 Ok(Attempt::Busy(Some(blocker)))
             }
-            Ok(GrantOutcome::TargetBusy) => {
+            Ok(GrantOutcome::TargetBusy | GrantOutcome::GivesWay) => {
                 unlock_all(cached);
                 Ok(Attempt::Busy(None))
             }
@@ -117,7 +124,8 @@ fn attempt_with_retries(
     Err(keeps_changing(paths))
 }
 
-/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names. A grant is written to `grant`.
+/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names. `courtesy` is asked where a suspended tenure is
+/// being resumed. A grant is written to `grant`.
 #[inline]
 pub(crate) fn try_grant(
     paths: &LockPaths,
@@ -125,11 +133,19 @@ pub(crate) fn try_grant(
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
     request: &Request,
+    courtesy: &mut dyn FnMut(u64) -> Courtesy,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let options = &request.options;
     if request.shared {
-        let previous = lock_file::crash_still_reported(paths, anchor, stat)?;
+        let prior = Prior::read(anchor, paths, stat)?;
+        // A share writes no record, so a list of suspended tenures stays.
+        if prior.names_suspended()
+            && matches!(suspended::carry_on(anchor, &prior, request, courtesy), Carried::GivesWay)
+        {
+            return Ok(GrantOutcome::GivesWay);
+        }
+        let previous = lock_file::crash_still_reported(paths, anchor, stat, &prior)?;
         let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
         if previous.is_crashed() && options.history > 0 {
             history::append_crash(paths, options, &previous);
@@ -140,7 +156,14 @@ pub(crate) fn try_grant(
     if !paths.copies() && !anchor.can_remove_links(paths) {
         paths.set_copies();
     }
-    let prior = Prior::read(anchor, paths, stat)?;
+    let mut prior = Prior::read(anchor, paths, stat)?;
+    if prior.names_suspended() {
+        match suspended::carry_on(anchor, &prior, request, courtesy) {
+            Carried::GivesWay => return Ok(GrantOutcome::GivesWay),
+            Carried::Some(tenures) => prior.carried = Some(tenures),
+            Carried::None => {}
+        }
+    }
     // An unfinished takeover left a second link, or its state in the record. So did a native in flock style that held
     // beside the remains of another holder, and died.
     let state = prior.state();
@@ -193,7 +216,10 @@ fn try_grant_after(
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let state = prior.state();
-    let record = next_record(anchor, request, state.map_or(0, |state| state.fence), paths)?;
+    let mut record = next_record(anchor, request, state.map_or(0, |state| state.fence), paths)?;
+    if prior.carried.is_some() || request.resumes.is_some() {
+        name_suspended(&mut record, prior, request);
+    }
     let options = &request.options;
     let (target, (published, live_file_at_swap)) = if request.flock() {
         let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
@@ -230,6 +256,20 @@ fn try_grant_after(
         locked_since: now,
     };
     Ok(GrantOutcome::Granted)
+}
+
+/// Names in a new record the suspended tenures that the last one named, and notes the last one's fence for an acquire that
+/// resumes one.
+#[cold]
+fn name_suspended(record: &mut Arc<Record>, prior: &Prior<'_>, request: &Request) {
+    if let Some(resumes) = &request.resumes {
+        resumes.note_found(prior.state().map_or(0, |state| state.fence));
+    }
+    if prior.carried.is_some()
+        && let Some(native) = &mut Arc::make_mut(record).native
+    {
+        native.suspended = prior.carried.clone();
+    }
 }
 
 #[inline]

@@ -173,7 +173,7 @@ mod tests {
     fn a_record_serves_the_next_tenure_once_nothing_uses_it() {
         let dir = tempfile::tempdir().unwrap();
         let paths = LockPaths::open(&dir.path().join("t"), false).unwrap();
-        let request = |label: &str| Request { options: Options::default().label(label), shared: false };
+        let request = |label: &str| Request::new(Options::default().label(label), false);
         let one = request("one");
         let anchor = Anchor::open(&paths, &one.options).unwrap();
         let next = |request: &Request, last: &Record| {
@@ -193,7 +193,7 @@ mod tests {
             (request("other"), "other", RecordStyle::LockFile),
             (one, "one", RecordStyle::LockFile),
             (
-                Request { options: Options::default().label("one").record(false), shared: false },
+                Request::new(Options::default().label("one").record(false), false),
                 "one",
                 RecordStyle::Flock,
             ),
@@ -209,7 +209,7 @@ mod tests {
     fn what_was_changed_in_a_record_is_not_in_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
         let paths = LockPaths::open(&dir.path().join("t"), false).unwrap();
-        let request = Request { options: Options::default().label("usual"), shared: false };
+        let request = Request::new(Options::default().label("usual"), false);
         let anchor = Anchor::open(&paths, &request.options).unwrap();
         let mut size = 0;
         let mut write = |record: &Record| {

@@ -18,4 +18,5 @@ pub(crate) mod reclaim;
 pub(crate) mod release;
 pub(crate) mod staleness;
 pub(crate) mod status;
+pub(crate) mod suspended;
 pub(crate) mod wait_note;

@@ -72,7 +72,7 @@ fn remove(paths: &LockPaths, file: &File, id: FileId, text: &[u8], own: &Canonic
 
 /// Returns what a dead holder's lock file says while this process removes it.
 fn own_record(dead: &Record, paths: &LockPaths) -> Option<Record> {
-    let request = Request { options: Options::default(), shared: false };
+    let request = Request::new(Options::default(), false);
     let mut ours = new_record(&request, 0, paths).ok()?;
     let (native, last) = (ours.native.as_mut()?, dead.native.as_ref()?);
     (native.state, native.fence) = (last.state, last.fence);

@@ -144,6 +144,9 @@ pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &R
     }
     let Some(anchor) = &grant.anchor else { return Ok(HandOff::Done(next)) };
     let record = next_record(anchor, request, fence, paths)?;
+    if let Some(resumes) = &request.resumes {
+        resumes.note_found(fence);
+    }
     let failed = |error| paths.anchor_error("cannot be written", error);
     if let LockFile::Copy(copy) = &grant.lock_file {
         let size = copy.file.ident().map_err(failed)?.size;

@@ -234,7 +234,7 @@ fn is_nameless(found: &Status) -> bool {
 /// it over first.
 fn take_and_release(paths: LockPaths, options: &Options) -> Result<bool> {
     let queue = registry::queue(&paths, false);
-    let request = Arc::new(Request { options: options.clone(), shared: false });
+    let request = Arc::new(Request::new(options.clone(), false));
     match queue.acquire(request, Wait::Never) {
         Ok(tenure) => {
             let crashed = tenure.grant.previous.is_crashed();

@@ -25,6 +25,14 @@ struct StatusJson<'a> {
     holder: Option<&'a Holder>,
     waiters: Option<usize>,
     open_by: &'a [i64],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suspended: Vec<SuspendedJson>,
+}
+
+#[derive(Serialize)]
+struct SuspendedJson {
+    pid: i64,
+    fence: u64,
 }
 
 #[derive(Serialize)]
@@ -62,6 +70,11 @@ impl Serialize for Status {
             holder: self.holder.as_ref(),
             waiters: self.waiters,
             open_by: &self.open_by,
+            suspended: self
+                .suspended
+                .iter()
+                .map(|suspended| SuspendedJson { pid: suspended.pid, fence: suspended.fence })
+                .collect(),
         }
         .serialize(serializer)
     }
@@ -190,8 +203,9 @@ fn milliseconds(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::model::stale_reason::StaleReason;
-    use crate::model::status::State;
+    use crate::model::status::{State, SuspendedHolder};
     use crate::process::Liveness;
+    use crate::record::SuspendedTenure;
 
     #[test]
     fn names_and_order_are_stable() {
@@ -206,6 +220,13 @@ mod tests {
                 + r#""holder":{"pid":null,"commandPid":null,"liveness":"alive","why":"w","kind":"foreign","label":null,"command":null,"#
                 + r#""host":null,"createdAt":null,"acquiredAt":null,"ageMs":null,"starttime":null,"fence":null,"#
                 + r#""maxHoldMs":null},"waiters":null,"openBy":[7]}"#
+        );
+        let mut found = Status::free(Path::new("a"), Path::new("a.lock"));
+        found.suspended = vec![SuspendedHolder::of(&SuspendedTenure { pid: 7, fence: 8 })];
+        assert_eq!(
+            serde_json::to_string(&found).unwrap(),
+            r#"{"target":"a","lockFile":"a.lock","style":"lock-file","state":"free","reasons":[],"holder":null,"#.to_owned()
+                + r#""waiters":null,"openBy":[],"suspended":[{"pid":7,"fence":8}]}"#
         );
     }
 }

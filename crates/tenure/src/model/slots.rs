@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::model::backend::Backend;
 use crate::model::error::Result;
+use crate::model::rank::Rank;
 use crate::model::status::Status;
 
 /// The largest number of slots.
@@ -59,6 +60,9 @@ pub(crate) fn has_room(holders: impl Iterator<Item = Option<u32>>, limit: u32) -
 pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
     /// The name of which the slots are.
     fn target(&self) -> &Path;
+
+    /// Returns the place of the target's lock in the order in which several are acquired.
+    fn rank(&self) -> Rank;
 
     /// Opens one of the locks.
     fn open(&self, part: Part) -> Result<Arc<dyn Backend>>;

@@ -6,6 +6,7 @@ use crate::model::holder::Holder;
 use crate::model::options::Style;
 use crate::model::stale_reason::StaleReason;
 use crate::process::Liveness;
+use crate::record::SuspendedTenure;
 
 /// The kind of server that keeps a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +87,25 @@ pub struct Status {
     /// The pids of further processes that have the lock open, by an inherited descriptor or as holders of a shared lock, as
     /// far as this user can see them. On a server the holders of a shared lock, of all machines.
     pub open_by: Vec<i64>,
+    /// The suspended tenures whose processes mean to come back, in the order in which they were suspended
+    /// ([`Guard::suspend`](crate::Guard::suspend)).
+    pub suspended: Vec<SuspendedHolder>,
+}
+
+/// A process that has suspended its tenure, and means to resume it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SuspendedHolder {
+    /// The pid, in the process's own pid namespace.
+    pub pid: i64,
+    /// The fencing token of the suspended tenure.
+    pub fence: u64,
+}
+
+impl SuspendedHolder {
+    pub(crate) fn of(tenure: &SuspendedTenure) -> SuspendedHolder {
+        SuspendedHolder { pid: i64::try_from(tenure.pid).unwrap_or(0), fence: tenure.fence }
+    }
 }
 
 impl Status {
@@ -102,6 +122,7 @@ impl Status {
             waiters: None,
             queue: Vec::new(),
             open_by: Vec::new(),
+            suspended: Vec::new(),
         }
     }
 }

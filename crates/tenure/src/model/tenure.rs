@@ -1,15 +1,20 @@
-//! The trait by which a guard uses a grant, whatever keeps the lock: files implement it in `wait/`, servers in `server/`.
+//! The traits by which the face uses a lock and a grant, whatever keeps the lock: files implement them in `wait/`, servers in
+//! `server/`.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
+use crate::model::options::Wait;
+use crate::model::rank::Rank;
+use crate::model::status::Status;
 use crate::record::Record;
-use crate::sys::Inherited;
+use crate::sys::{Inherited, LockKind};
 
 /// One grant, from its beginning to its end. Its guards share it.
 pub(crate) trait Tenure: fmt::Debug + Send + Sync {
@@ -90,8 +95,63 @@ pub(crate) trait Tenure: fmt::Debug + Send + Sync {
         Some(Ok(()))
     }
 
+    /// Fails where the lock cannot be [suspended](Tenure::suspend).
+    fn check_suspendable(&self) -> Result<()> {
+        Err(unsuspendable(self.facts().target))
+    }
+
+    /// Releases the lock for a while, with a place before those that wait, where the lock has such places.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`check_suspendable`](Tenure::check_suspendable) and of a release.
+    fn suspend(self: Arc<Self>) -> Result<Arc<dyn Suspension>> {
+        Err(unsuspendable(self.facts().target))
+    }
+
     /// Releases a grant that its caller never received: the next holder gets its crash report. Does not block.
     fn abandon(self: Arc<Self>);
+}
+
+#[cold]
+fn unsuspendable(target: &Path) -> Error {
+    Error::new(ErrorKind::Unsupported, target, "a lock on a server cannot be suspended")
+        .with_hint("release it, acquire it again, and read again what it protects")
+}
+
+/// A suspended tenure. An acquire by this backend resumes it.
+pub(crate) trait Suspension: Backend {
+    /// Returns the fence that the tenure had.
+    fn fence(&self) -> u64;
+
+    /// Returns whether the acquire goes before natives that wait already.
+    fn goes_first(&self) -> bool;
+
+    /// Returns what is known of the time between the suspended tenure and `resumed`.
+    fn meanwhile(&self, resumed: &Facts<'_>) -> Meanwhile;
+}
+
+/// What is known of the time in which a tenure was suspended: [`Resumed::meanwhile`](crate::Resumed::meanwhile).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Meanwhile {
+    /// It is proven that no other program held the lock.
+    Nobody,
+    /// Another program held the lock, or at least began to.
+    Others,
+    /// No native held the lock exclusively. Nothing proves that no program without Tenure did.
+    Unknown,
+}
+
+impl Meanwhile {
+    /// Returns `nobody`, `others` or `unknown`, as in the command's JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Meanwhile::Nobody => "nobody",
+            Meanwhile::Others => "others",
+            Meanwhile::Unknown => "unknown",
+        }
+    }
 }
 
 /// The facts that do not change while a tenure lasts.
@@ -118,4 +178,47 @@ pub struct LeaseLeft {
     pub lost_in: Duration,
     /// The time until the server may grant the lock to another holder. Work under the lock must have stopped by then.
     pub free_in: Duration,
+}
+
+/// The lock of one target, opened with its options.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// The path that the lock protects, or the name on a server.
+    fn target(&self) -> &Path;
+
+    /// Returns the lock's place in the order in which several are acquired.
+    #[allow(dead_code, reason = "the simulation acquires one lock at a time")]
+    fn rank(&self) -> Result<Rank>;
+
+    /// Acquires the lock, blocking this thread for as long as `wait` allows.
+    fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>>;
+
+    /// Starts an acquire without blocking. `thread` is the thread that would wait for itself if it holds the lock already.
+    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun>;
+
+    /// Returns the lock's status.
+    fn status(&self) -> Result<Status>;
+
+    /// Enters an acquire that failed into the lock's history, if it keeps one.
+    fn note_failure(&self, error: &Error, kind: LockKind);
+}
+
+/// The first answer to an acquire.
+pub(crate) enum Begun {
+    Granted(Arc<dyn Tenure>),
+    Pending(Box<dyn Pending>),
+}
+
+/// A place in a queue. Its owner polls it to its outcome, or gives it up.
+pub(crate) trait Pending: Send + Sync {
+    /// Returns when the owner gives up; `None` where the wait ends by itself, or never.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Returns the outcome; if there is none yet, `waker` is woken when there is.
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>>;
+
+    /// Leaves the queue, and returns an outcome that had come by then. Not after [`poll`](Pending::poll) returned one.
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>>;
+
+    /// Returns the error of a wait that ended at its deadline, with the holder where that is known.
+    fn busy(&self) -> Error;
 }

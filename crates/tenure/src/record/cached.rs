@@ -60,7 +60,12 @@ impl CachedRecord {
             return None;
         }
         let native = self.record.native.as_ref()?;
-        Some(PriorState { fence: native.fence?, state: native.state, style: native.style })
+        Some(PriorState {
+            fence: native.fence?,
+            state: native.state,
+            style: native.style,
+            suspended: native.suspended.is_some(),
+        })
     }
 
     /// Patches the cached text into the text of `record`. Returns `false`, and the cache is unusable from then on, where

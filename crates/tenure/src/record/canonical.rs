@@ -58,6 +58,8 @@ impl CanonicalRecord<'_> {
                 command_start_time: self.command_start_time,
                 slots: self.slots,
                 label: short_text(self.label),
+                // A text with them is not in this layout.
+                suspended: None,
             }),
             marker: None,
         }
@@ -65,7 +67,7 @@ impl CanonicalRecord<'_> {
 }
 
 /// Reads a record without parsing JSON. Returns `None` unless the text is exactly as [`Record::render`] lays it out, to
-/// the last byte. The general reader returns the same fields for such a text.
+/// the last byte, and names no suspended tenures. The general reader returns the same fields for such a text.
 pub(crate) fn parse_canonical(bytes: &[u8]) -> Option<CanonicalRecord<'_>> {
     let mut parser = Parser { bytes, at: 0, more: true };
     let head = parser.head()?;
@@ -159,7 +161,7 @@ impl<'a> Parser<'a> {
             _ => return None,
         };
         let pid = (!masked).then_some(pid);
-        Some(Head { pid, created_at, foreign_start_time, max_hold, prior: PriorState { fence, state, style } })
+        Some(Head { pid, created_at, foreign_start_time, max_hold, prior: PriorState { fence, state, style, suspended: false } })
     }
 
     fn take_bytes(&mut self, expected: &[u8]) -> Option<()> {

@@ -9,6 +9,8 @@ use crate::process::Identity;
 pub(crate) const MAX_BYTES: usize = 64 * 1024;
 /// The largest integer that every JSON reader represents exactly: 2^53 - 1.
 pub(crate) const MAX_SAFE: u64 = (1 << 53) - 1;
+/// The maximum number of suspended tenures that a record names.
+pub(crate) const MAX_SUSPENDED: usize = 64;
 /// The offset of the first byte of the pid's key in a native record: the `p` of `{\n  "pid"`.
 pub(crate) const PID_KEY_OFFSET: u64 = 5;
 
@@ -41,6 +43,8 @@ pub(crate) struct PriorState {
     pub(crate) fence: u64,
     pub(crate) state: RecordState,
     pub(crate) style: RecordStyle,
+    /// Whether the record names suspended tenures.
+    pub(crate) suspended: bool,
 }
 
 impl PriorState {
@@ -75,6 +79,17 @@ pub(crate) struct Marker {
 /// A text of a record. It is shared, because the texts of one process are the same in all of its records.
 pub(crate) type Text = Arc<str>;
 
+/// A suspended tenure, which its holder means to resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SuspendedTenure {
+    /// The pid of its process, in that process's pid namespace.
+    pub(crate) pid: u64,
+    pub(crate) fence: u64,
+}
+
+/// The suspended tenures of a lock, in the order in which they were suspended. Records share them, as they carry them on.
+pub(crate) type SuspendedTenures = Arc<[SuspendedTenure]>;
+
 /// The object `tenure`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Native {
@@ -94,6 +109,8 @@ pub(crate) struct Native {
     /// How many may hold a slot at once, as far as this holder of a slot agrees.
     pub(crate) slots: Option<u64>,
     pub(crate) label: Option<Text>,
+    /// The suspended tenures of this lock, at most [`MAX_SUSPENDED`]. `None` where there is none.
+    pub(crate) suspended: Option<SuspendedTenures>,
 }
 
 impl Native {
@@ -114,6 +131,7 @@ impl Native {
             command_start_time: None,
             slots: None,
             label: None,
+            suspended: None,
         }
     }
 }
@@ -157,6 +175,7 @@ pub(super) const MAX_HOLD: &str = "  \"maxHoldMs\": ";
 pub(super) const NATIVE: &str = "  \"tenure\": {\n    \"version\": 1,\n";
 pub(super) const FENCE: &str = "    \"fence\": ";
 pub(super) const STATE: &str = "    \"state\": ";
+pub(super) const SUSPENDED: &str = "    \"suspended\": ";
 pub(super) const STYLE: &str = "    \"style\": ";
 pub(super) const ACQUIRED_AT: &str = "    \"acquiredAt\": ";
 pub(super) const BOOT_ID: &str = "    \"bootId\": ";
@@ -246,6 +265,7 @@ impl Record {
             command_start_time,
             slots,
             label,
+            suspended,
         } = theirs;
         self.pid == other.pid
             && self.start_time == other.start_time
@@ -261,6 +281,10 @@ impl Record {
             && ours.command_start_time == *command_start_time
             && ours.slots == *slots
             && is_same_text(&ours.label, label)
+            && match (&ours.suspended, suspended) {
+                (None, None) => true,
+                (ours, theirs) => ours == theirs,
+            }
     }
 
     /// Returns the fence of the recorded tenure. The next tenure's fence must exceed it.

@@ -90,7 +90,8 @@ fn at_fixed_places(mut text: &[u8]) -> Option<PriorState> {
     } else {
         return None;
     };
-    Some(PriorState { fence, state, style })
+    // A line of suspended tenures would come before the style.
+    Some(PriorState { fence, state, style, suspended: false })
 }
 
 /// Takes the next `LENGTH` bytes.

@@ -12,7 +12,8 @@ use super::canonical::parse_canonical;
 use super::marker::read_marker;
 use super::value::{date, integer, is_spaces, short_text, text};
 use super::{
-    CREATED_AT, Content, MASKED_KEY, MAX_BYTES, Native, OPEN, PID_END, PID_WIDTH, Record, RecordState, RecordStyle,
+    CREATED_AT, Content, MASKED_KEY, MAX_BYTES, MAX_SUSPENDED, Native, OPEN, PID_END, PID_WIDTH, Record, RecordState,
+    RecordStyle, SuspendedTenure, SuspendedTenures,
 };
 
 /// The keys of which a JSON object must have at least one to be a lock's record.
@@ -148,10 +149,29 @@ fn native(json: &str) -> Option<Native> {
             "commandStartTime" => native.command_start_time = integer(value),
             "slots" => native.slots = integer(value),
             "label" => native.label = short_text(value),
+            "suspended" => native.suspended = suspended(value),
             _ => {}
         }
     }
     version.map(|_| native)
+}
+
+/// Reads the suspended tenures. A list with a malformed entry counts as none.
+fn suspended(json: &str) -> Option<SuspendedTenures> {
+    #[derive(serde::Deserialize)]
+    struct Entry<'a> {
+        #[serde(borrow)]
+        pid: &'a RawValue,
+        #[serde(borrow)]
+        fence: &'a RawValue,
+    }
+    let entries: Vec<Entry<'_>> = serde_json::from_str(json).ok()?;
+    let read = |entry: &Entry<'_>| {
+        let (pid, fence) = (integer(entry.pid.get())?, integer(entry.fence.get())?);
+        (pid > 0 && fence > 0).then_some(SuspendedTenure { pid, fence })
+    };
+    let tenures: Option<Vec<_>> = entries.iter().take(MAX_SUSPENDED).map(read).collect();
+    tenures.filter(|tenures| !tenures.is_empty()).map(Into::into)
 }
 
 fn after_blanks(json: &str) -> &str {

@@ -9,8 +9,8 @@ use super::value::{cut, plain};
 use super::{
     ACQUIRED_AT, BLOCK, BOOT_ID, CLOSE, CLOSE_NATIVE, COMMAND, COMMAND_PID, COMMAND_START_TIME, CREATED_AT, FENCE,
     FENCE_WIDTH, FLOCK_STYLE, FOREIGN_START_TIME, HOST, LABEL, LOCK_FILE_STYLE, MASKED_KEY, MAX_BYTES, MAX_HOLD,
-    MAX_SAFE, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle, Rendered,
-    SERVER_STYLE, SLOTS, START_TIME, STATE, STYLE, WIDE, state_text,
+    MAX_SAFE, MAX_SUSPENDED, NATIVE, OPEN, PID_END, PID_KEY, PID_NAMESPACE, PID_WIDTH, PIDFD_INODE, Record, RecordStyle,
+    Rendered, SERVER_STYLE, SLOTS, START_TIME, STATE, STYLE, SUSPENDED, SuspendedTenure, WIDE, state_text,
 };
 
 impl Record {
@@ -43,6 +43,9 @@ impl Record {
             state_offset = out.bytes.len() as u64;
             out.bytes.extend_from_slice(state_text(native.state));
             out.push("\n");
+            if let Some(suspended) = native.suspended.as_deref().filter(|suspended| !suspended.is_empty()) {
+                out.suspended(suspended);
+            }
             out.push(STYLE);
             out.push(match native.style {
                 RecordStyle::LockFile => LOCK_FILE_STYLE,
@@ -146,6 +149,19 @@ impl Writer {
             // Writing to a vector cannot fail.
             let _ = serde_json::to_writer(&mut self.bytes, text);
         }
+        self.end_entry(0);
+    }
+
+    /// Writes the suspended tenures, of which there is at least one.
+    #[cold]
+    fn suspended(&mut self, tenures: &[SuspendedTenure]) {
+        self.push(SUSPENDED);
+        for (at, SuspendedTenure { pid, fence }) in tenures.iter().take(MAX_SUSPENDED).enumerate() {
+            let before = if at == 0 { "[" } else { ", " };
+            // Writing to a vector cannot fail.
+            let _ = write!(self.bytes, "{before}{{\"pid\": {pid}, \"fence\": {fence}}}");
+        }
+        self.push("]");
         self.end_entry(0);
     }
 

@@ -34,6 +34,7 @@ fn sample() -> Record {
             command_start_time: Some(123_460),
             slots: Some(4),
             label: Some("run 8f2c".into()),
+            suspended: None,
         }),
         marker: None,
     }
@@ -164,7 +165,7 @@ fn each_kind_of_record_tells_its_end() {
                 for at_least in [0, 700, 1024, 5000] {
                     assert_eq!(
                         parse_prior(&record.render(at_least).bytes, &mut 0),
-                        Some(PriorState { fence, state, style })
+                        Some(PriorState { fence, state, style, suspended: false })
                     );
                 }
             }
@@ -516,6 +517,7 @@ prop_compose! {
         numbers in proptest::array::uniform6(proptest::option::of(0..=MAX_SAFE)),
         boot_id in proptest::option::of(text(hex_or_dash(), 40)),
         texts in proptest::array::uniform3(proptest::option::of(text(any::<char>(), 32))),
+        suspended in proptest::collection::vec((1..=MAX_SAFE, 1..=MAX_SAFE), 0..3),
     ) -> Native {
         let [pid_namespace, pidfd_inode, start_time, command_pid, command_start_time, slots] = numbers;
         let [host, command, label] = texts.map(|text| text.map(Into::into));
@@ -523,6 +525,9 @@ prop_compose! {
         Native {
             fence, state, style, acquired_at, boot_id, pid_namespace, pidfd_inode, start_time, host, command,
             command_pid, command_start_time, slots, label,
+            suspended: Some(suspended).filter(|all| !all.is_empty()).map(|all| {
+                all.into_iter().map(|(pid, fence)| SuspendedTenure { pid, fence }).collect()
+            }),
         }
     }
 }
@@ -566,7 +571,12 @@ proptest! {
         prop_assert!(other.is_ok());
         prop_assert_eq!(
             parse_prior(&bytes, &mut 0),
-            parse_canonical(&bytes).map(|scan| PriorState { fence: scan.fence, state: scan.state, style: scan.style })
+            parse_canonical(&bytes).map(|scan| PriorState {
+                fence: scan.fence,
+                state: scan.state,
+                style: scan.style,
+                suspended: false,
+            })
         );
         match (parse_canonical(&bytes), &record.native) {
             (Some(scan), Some(native)) => {
@@ -576,7 +586,9 @@ proptest! {
             }
             (scan, native) => {
                 prop_assert!(scan.is_none());
-                prop_assert!(native.as_ref().is_none_or(|native| native.fence.is_none()));
+                prop_assert!(
+                    native.as_ref().is_none_or(|native| native.fence.is_none() || native.suspended.is_some())
+                );
             }
         }
     }
@@ -680,4 +692,38 @@ fn how_fast() {
     measure("render", &|| record.render(0).bytes.len());
     measure("parse_canonical", &|| parse_canonical(&bytes).map_or(0, |scan| scan.fence as usize & 1));
     measure("read", &|| matches!(read(&bytes), Content::Record(_)).into());
+}
+
+#[test]
+fn suspended_tenures_are_read_back_and_leave_the_text_to_the_general_reader() {
+    let mut record = sample();
+    let two = [SuspendedTenure { pid: 7, fence: 1_772_445_600_000_000 }, SuspendedTenure { pid: 8, fence: 9 }];
+    record.native.as_mut().unwrap().suspended = Some(two.into());
+    let bytes = record.render(0).bytes;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = r#"
+    "suspended": [{"pid": 7, "fence": 1772445600000000}, {"pid": 8, "fence": 9}],
+    "style": "lock-file","#;
+    assert!(text.contains(line), "{text}");
+    assert_eq!(read(&bytes), Content::Record(record.clone()));
+    assert!(parse_canonical(&bytes).is_none() && parse_prior(&bytes, &mut 0).is_none());
+    // A process that writes the next record compares the list.
+    let mut cached = cached::CachedRecord::new(&record, 0);
+    assert!(cached.state_of(&bytes).unwrap().suspended);
+    assert!(cached.become_record(&record, 0) && !cached.become_record(&sample(), 0));
+}
+
+#[test]
+fn a_malformed_list_of_suspended_tenures_counts_as_none() {
+    let with = |list: &str| {
+        let text = format!(r#"{{"pid": 1, "tenure": {{"version": 1, "fence": 5, "suspended": {list}}}}}"#);
+        native(&text).suspended.map(|all| all.to_vec())
+    };
+    assert_eq!(with(r#"[{"pid": 7, "fence": 8, "more": []}]"#), Some(vec![SuspendedTenure { pid: 7, fence: 8 }]));
+    for malformed in ["[]", "null", "7", "{}", r#"[{"pid": 7}]"#, r#"[{"pid": 0, "fence": 8}]"#, r#"[{"pid": 7, "fence": "8"}]"#]
+    {
+        assert_eq!(with(malformed), None, "{malformed}");
+    }
+    let many = vec![r#"{"pid": 7, "fence": 8}"#; 2 * MAX_SUSPENDED].join(", ");
+    assert_eq!(with(&format!("[{many}]")).map(|all| all.len()), Some(MAX_SUSPENDED));
 }

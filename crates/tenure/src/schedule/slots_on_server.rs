@@ -21,6 +21,7 @@ use super::tenure::SlotTenure;
 use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
+use crate::model::rank::Rank;
 use crate::model::slots::{MOST, Part, SlotServer, has_room};
 use crate::model::status::Status;
 use crate::model::tenure::Tenure;
@@ -131,6 +132,10 @@ impl SlotsOnServer {
 impl Backend for SlotsOnServer {
     fn target(&self) -> &Path {
         self.0.server.target()
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        Ok(self.0.server.rank())
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {

@@ -1,16 +1,22 @@
 //! The tenures of this folder's locks: a file's tenure, whose success can be recorded, or which has a slot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::Instant;
 
 use super::success::{self, Moment};
 use crate::file::paths::LockPaths;
-use crate::model::error::Result;
+use crate::model::backend::{Backend, Begun, Pending};
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
-use crate::model::tenure::{Facts, LeaseLeft, Tenure};
+use crate::model::options::Wait;
+use crate::model::rank::Rank;
+use crate::model::status::Status;
+use crate::model::tenure::{Facts, LeaseLeft, Meanwhile, Suspension, Tenure};
 use crate::record::Record;
-use crate::sys::{Access, Inherited};
+use crate::sys::{Access, Inherited, LockKind};
 
 /// A tenure whose success is recorded, if its holder says so.
 #[derive(Debug)]
@@ -71,8 +77,106 @@ impl Tenure for CountedTenure {
         Arc::clone(&self.file).release()
     }
 
+    fn check_suspendable(&self) -> Result<()> {
+        self.file.check_suspendable()
+    }
+
+    fn suspend(self: Arc<Self>) -> Result<Arc<dyn Suspension>> {
+        let file = Arc::clone(&self.file).suspend()?;
+        let (paths, began) = (Arc::clone(&self.paths), self.began.clone());
+        Ok(Arc::new(CountedSuspension { file, run: Run { paths, began, mode: self.mode } }))
+    }
+
     fn abandon(self: Arc<Self>) {
         Arc::clone(&self.file).abandon();
+    }
+}
+
+/// A suspended run, which began when its first tenure did.
+#[derive(Debug)]
+struct CountedSuspension {
+    file: Arc<dyn Suspension>,
+    run: Run,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    paths: Arc<LockPaths>,
+    began: Moment,
+    mode: Option<u32>,
+}
+
+impl Run {
+    fn resumed(&self, file: Arc<dyn Tenure>) -> Arc<dyn Tenure> {
+        let Run { paths, began, mode } = self.clone();
+        Arc::new(CountedTenure { file, paths, began, mode })
+    }
+}
+
+impl Backend for CountedSuspension {
+    fn target(&self) -> &Path {
+        self.file.target()
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        self.file.rank()
+    }
+
+    fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
+        self.file.acquire(kind, wait).map(|file| self.run.resumed(file))
+    }
+
+    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+        Ok(match self.file.begin(kind, wait, thread)? {
+            Begun::Granted(file) => Begun::Granted(self.run.resumed(file)),
+            Begun::Pending(file) => Begun::Pending(Box::new(CountedAcquire { file, run: self.run.clone() })),
+        })
+    }
+
+    fn status(&self) -> Result<Status> {
+        self.file.status()
+    }
+
+    fn note_failure(&self, error: &Error, kind: LockKind) {
+        self.file.note_failure(error, kind);
+    }
+}
+
+impl Suspension for CountedSuspension {
+    fn fence(&self) -> u64 {
+        self.file.fence()
+    }
+
+    fn goes_first(&self) -> bool {
+        self.file.goes_first()
+    }
+
+    fn meanwhile(&self, resumed: &Facts<'_>) -> Meanwhile {
+        self.file.meanwhile(resumed)
+    }
+}
+
+/// The place in the queue of a run that is being resumed.
+struct CountedAcquire {
+    file: Box<dyn Pending>,
+    run: Run,
+}
+
+impl Pending for CountedAcquire {
+    fn deadline(&self) -> Option<Instant> {
+        self.file.deadline()
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        Some(self.file.poll(waker)?.map(|file| self.run.resumed(file)))
+    }
+
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
+        Some(self.file.give_up()?.map(|file| self.run.resumed(file)))
+    }
+
+    fn busy(&self) -> Error {
+        self.file.busy()
     }
 }
 
@@ -157,6 +261,17 @@ impl Tenure for SlotTenure {
 
     fn poll_release(&self, waker: &Waker) -> Option<Result<()>> {
         self.file.poll_release(waker)
+    }
+
+    fn check_suspendable(&self) -> Result<()> {
+        let detail = "a slot cannot be suspended: several hold at once, and another may take this one";
+        Err(Error::new(ErrorKind::Unsupported, &self.target, detail)
+            .with_hint("release it, acquire a slot again, and read again what it protects"))
+    }
+
+    fn suspend(self: Arc<Self>) -> Result<Arc<dyn Suspension>> {
+        self.check_suspendable()?;
+        Arc::clone(&self.file).suspend()
     }
 
     fn abandon(self: Arc<Self>) {

@@ -15,6 +15,7 @@ use super::url::Url;
 use crate::model::backend::Backend;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
+use crate::model::rank::Rank;
 use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotServer, number};
 use crate::model::status::{State, Status};
 use crate::sys;
@@ -85,6 +86,10 @@ impl SlotServer for ServerSlots {
         &self.server.url().target
     }
 
+    fn rank(&self) -> Rank {
+        self.server.url().rank()
+    }
+
     fn open(&self, part: Part) -> Result<Arc<dyn Backend>> {
         let options = match part {
             Part::Slot(_) => &self.slot,
@@ -103,7 +108,7 @@ impl SlotServer for ServerSlots {
 
     fn is_held_by(&self, number: u32, thread: ThreadId) -> bool {
         let target = part_of(self.server.url(), Part::Slot(number));
-        registry::held_here(&target).is_some_and(|tenure| tenure.thread == Some(thread))
+        registry::held_here(&target).iter().any(|tenure| tenure.thread == Some(thread))
     }
 
     fn status(&self) -> Result<Status> {

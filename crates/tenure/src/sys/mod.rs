@@ -12,7 +12,7 @@
 //! | `bsd` | on macOS and FreeBSD: what they share and Linux does in another way |
 //! | `macos`, `freebsd` | on one of them: the rest |
 //! | `windows` | on Windows: all of it |
-//! | `no_interrupts`, `no_second_process` | on systems without a signal for interrupts, or without forks |
+//! | `no_interrupts`, `no_name_watch`, `no_second_process` | on systems without a signal for interrupts, without a watch of a name, or without forks |
 //! | `other` | on systems without a port: every operation on files is unsupported; what locks on servers need works |
 //!
 //! `crates/tenure-sim` puts a kernel in memory in this folder's place.
@@ -31,6 +31,8 @@ mod fork_local;
 mod lock_table;
 #[cfg(not(target_os = "linux"))]
 mod no_interrupts;
+#[cfg(not(target_os = "linux"))]
+mod no_name_watch;
 #[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos")))]
 mod no_second_process;
 mod proof;
@@ -95,8 +97,13 @@ pub(crate) use proof::{SYSTEM, is_proven};
 #[cfg(any(target_os = "freebsd", target_os = "linux", target_os = "macos"))]
 pub(crate) use system::SecondProcess;
 
-// Watches: waiting for a file's change, a process's end, or another thread.
+// Watches: waiting for a file's change, a process's end, or another thread; and what happened to a name meanwhile.
+#[cfg(not(target_os = "linux"))]
+pub(crate) use no_name_watch::NameWatch;
+#[cfg(target_os = "linux")]
+pub(crate) use system::NameWatch;
 pub(crate) use system::{FileWatch, Wakeup, wait_any};
+pub(crate) use types::NameChange;
 
 // Interrupts: ending a thread's wait in the kernel.
 pub(crate) use system::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};

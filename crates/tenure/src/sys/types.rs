@@ -12,6 +12,15 @@ pub(crate) struct FileId {
     pub(crate) inode: u64,
 }
 
+/// A change of a name in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameChange {
+    /// A file got the name: it was created, linked or renamed to it.
+    Added,
+    /// The name was removed, or renamed to another one.
+    Removed,
+}
+
 /// A file's description, as far as a lock needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {

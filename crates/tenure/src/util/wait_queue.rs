@@ -35,9 +35,11 @@ impl<W: Waits> WaitQueue<W> {
         self.entries().waiters.push_back(waiter);
     }
 
-    /// Adds a waiter that came before all others.
-    pub(crate) fn join_first(&mut self, waiter: Arc<W>) {
-        self.entries().waiters.push_front(waiter);
+    /// Adds a waiter that goes before all others but the first ones that `goes_first` says so of.
+    pub(crate) fn join_behind(&mut self, waiter: Arc<W>, goes_first: impl Fn(&W) -> bool) {
+        let waiters = &mut self.entries().waiters;
+        let at = waiters.iter().take_while(|other| goes_first(other)).count();
+        waiters.insert(at, waiter);
     }
 
     /// Returns the first waiter.

@@ -80,25 +80,36 @@ impl TimeSlice {
 
     /// Waits, without the lock, until another process was granted it.
     pub(crate) fn back_off(&mut self, anchor: &Anchor) {
-        let read_head = || {
-            let mut head = [0; RECORD_HEAD];
-            anchor.file.read(&mut head).map(|_| head)
+        *self = match await_grant(anchor, &read_head(anchor)) {
+            // Where the lock is free again, the next waiter is to have it: this process queues as the others do.
+            true => TimeSlice::default(),
+            false => TimeSlice::starting_now((self.doublings() + 1).min(MAX_DOUBLINGS)),
         };
-        let before = read_head();
-        let end = sys::since_boot() + BACK_OFF;
-        while sys::since_boot() < end {
-            sys::pause(CHECK_INTERVAL);
-            // An unreadable anchor proves nothing. The next acquire reports that error.
-            if let (Ok(before), Ok(after)) = (&before, read_head())
-                && *before != after
-            {
-                // Where the lock is free again, the next waiter is to have it: this process queues as the others do.
-                *self = TimeSlice::default();
-                return;
-            }
-        }
-        *self = TimeSlice::starting_now((self.doublings() + 1).min(MAX_DOUBLINGS));
     }
+}
+
+/// The beginning of an anchor's record, which each grant changes. An anchor that cannot be read proves nothing: the next
+/// acquire reports that error.
+pub(crate) struct Head(Option<[u8; RECORD_HEAD]>);
+
+pub(crate) fn read_head(anchor: &Anchor) -> Head {
+    let mut head = [0; RECORD_HEAD];
+    Head(anchor.file.read(&mut head).ok().map(|_| head))
+}
+
+/// Waits, without the lock, until another process was granted it since its record began with `before`, for [`BACK_OFF`] at
+/// most. Returns whether one was.
+pub(crate) fn await_grant(anchor: &Anchor, before: &Head) -> bool {
+    let end = sys::since_boot() + BACK_OFF;
+    while sys::since_boot() < end {
+        sys::pause(CHECK_INTERVAL);
+        if let (Some(before), Some(after)) = (&before.0, &read_head(anchor).0)
+            && before != after
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Returns the time since boot in units, truncated to the bits that fit.

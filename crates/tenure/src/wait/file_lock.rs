@@ -1,28 +1,28 @@
 //! The lock of a path: [`Backend`] and [`Tenure`] for files.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 use std::thread::ThreadId;
-use std::time::Instant;
 
 use crate::file::history;
 use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
-use crate::model::backend::{Backend, Begun, Pending};
+use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::{Options, Style, Wait};
 use crate::model::rank::Rank;
 use crate::model::request::Request;
 use crate::model::status::Status;
-use crate::model::tenure::{Facts, Tenure};
+use crate::model::tenure::{Facts, Suspension, Tenure};
 use crate::record::Record;
 use crate::sys::{self, Inherited, LockKind};
-use crate::wait::deadlock::AnnouncedWait;
-use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
+use crate::wait::queue::TargetQueue;
+use crate::wait::queued;
 use crate::wait::registry;
+use crate::wait::suspension;
 use crate::wait::tenure::FileTenure;
 
 /// The lock of a path, opened with its options.
@@ -80,7 +80,7 @@ impl FileLock {
                 .with_hint("shared locks exist in flock style: style(Style::Flock), --flock")
                 .with_advice(Advice::UseFlockStyle));
         }
-        Ok(Arc::new(Request { options: options.clone(), shared: true }))
+        Ok(Arc::new(Request::new(options.clone(), true)))
     }
 }
 
@@ -103,31 +103,7 @@ impl Backend for FileLock {
     }
 
     fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
-        let (request, queue) = (self.request(kind)?, self.queue());
-        let start = Instant::now();
-        let deadline = wait.deadline(start);
-        let entry = match deadline.is_some_and(|deadline| deadline <= start) {
-            true => Entry::Try,
-            false => Entry::TryThenWait,
-        };
-        Ok(match queue.start(request, thread, entry)? {
-            Start::Granted(tenure) => Begun::Granted(tenure),
-            Start::Queued(waiter) | Start::Serving(waiter, _) => {
-                let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread) {
-                    Ok(announced) => announced,
-                    Err(error) => match queue.give_up(&waiter) {
-                        Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),
-                        Some(Err(error)) => return Err(error),
-                        None => return Err(error),
-                    },
-                };
-                let queued = QueuedAcquire { queue, waiter, deadline };
-                Begun::Pending(match announced {
-                    None => Box::new(queued),
-                    Some(announced) => Box::new(AnnouncedAcquire { queued, announced: Mutex::new(Some(announced)) }),
-                })
-            }
-        })
+        queued::begin(self.queue(), self.request(kind)?, wait, thread)
     }
 
     fn status(&self) -> Result<Status> {
@@ -139,67 +115,6 @@ impl Backend for FileLock {
         if options.history > 0 {
             history::append_failure(&self.queue().paths(), options, error, kind == LockKind::Shared);
         }
-    }
-}
-
-/// A place in the queue of a target.
-struct QueuedAcquire {
-    queue: Arc<TargetQueue>,
-    waiter: Arc<Waiter>,
-    deadline: Option<Instant>,
-}
-
-/// A place in the queue of a target, of a thread that holds other locks.
-struct AnnouncedAcquire {
-    queued: QueuedAcquire,
-    announced: Mutex<Option<AnnouncedWait>>,
-}
-
-impl AnnouncedAcquire {
-    /// Withdraws what was announced of a wait that is over.
-    fn over<T>(&self, outcome: T) -> T {
-        drop(self.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
-        outcome
-    }
-}
-
-impl Pending for AnnouncedAcquire {
-    fn deadline(&self) -> Option<Instant> {
-        self.queued.deadline()
-    }
-
-    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
-        self.queued.poll(waker).map(|outcome| self.over(outcome))
-    }
-
-    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
-        self.over(self.queued.give_up())
-    }
-
-    fn busy(&self) -> Error {
-        self.queued.busy()
-    }
-}
-
-fn as_tenure(outcome: Result<Arc<FileTenure>>) -> Result<Arc<dyn Tenure>> {
-    outcome.map(|tenure| tenure as Arc<dyn Tenure>)
-}
-
-impl Pending for QueuedAcquire {
-    fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
-        TargetQueue::poll(&self.waiter, waker).map(as_tenure)
-    }
-
-    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
-        self.queue.give_up(&self.waiter).map(as_tenure)
-    }
-
-    fn busy(&self) -> Error {
-        self.queue.busy()
     }
 }
 
@@ -272,6 +187,14 @@ impl Tenure for FileTenure {
         FileTenure::release(&self)
     }
 
+    fn check_suspendable(&self) -> Result<()> {
+        suspension::check(self)
+    }
+
+    fn suspend(self: Arc<Self>) -> Result<Arc<dyn Suspension>> {
+        Ok(Arc::new(suspension::suspend(&self)?))
+    }
+
     fn abandon(self: Arc<Self>) {
         self.discard_undelivered();
         if let Err(_error) = FileTenure::release(&self) {
@@ -288,6 +211,7 @@ mod tests {
     use crate::file::grant::Grant;
     use crate::file::lock_file::Published;
     use crate::file::prior::Prior;
+    use crate::wait::queue::Start;
 
     /// A move of a larger value is a call of `memcpy`.
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::file::acquire::{
-    GrantOutcome, cached_anchor, close_all, drop_anchor, lock_kind, lock_target, target_error, try_grant,
+    GrantOutcome, cached_anchor, close_all, drop_anchor, lock_kind, lock_target, target_error, try_grant, unlock_all,
 };
 use crate::file::anchor::Anchor;
 use crate::file::break_lock;
@@ -19,7 +19,7 @@ use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::Options;
 use crate::sys::{self, File, InterruptHandle, LockKind, Wakeup};
-use crate::wait::fairness::{TimeSlice, announce_waiter};
+use crate::wait::fairness::{TimeSlice, announce_waiter, await_grant, read_head};
 use crate::wait::queue::{TargetQueue, WaitEnd, WaitedFile, Waiter};
 
 /// How long a foreign holder is waited for without a check, whatever its events say.
@@ -113,8 +113,14 @@ impl KernelWaiter<'_> {
             drop_anchor(cached);
             return Ok(Waited::Changed);
         };
-        match try_grant(paths, cached, &anchor, &stat, request, grant) {
+        match try_grant(paths, cached, &anchor, &stat, request, &mut |fence| head.courtesy(fence), grant) {
             Ok(GrantOutcome::Granted) => Ok(Waited::Granted { waited_for }),
+            Ok(GrantOutcome::GivesWay) => {
+                let before = read_head(&anchor);
+                unlock_all(cached);
+                await_grant(&anchor, &before);
+                Ok(Waited::Changed)
+            }
             Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, head),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 self.wait_for_blocker(cached, blocker, head)?;
@@ -177,7 +183,7 @@ impl KernelWaiter<'_> {
         if request.shared {
             anchor.file.unmark();
         }
-        if time_slice.should_yield(paths, anchor) {
+        if request.resumes.is_none() && time_slice.should_yield(paths, anchor) {
             anchor.file.unlock().map_err(failed)?;
             cached.locked = None;
             time_slice.back_off(anchor);

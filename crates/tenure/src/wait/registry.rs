@@ -132,7 +132,7 @@ pub(crate) fn request(options: Options) -> Arc<Request> {
     if let Some(request) = recent.iter().filter_map(Weak::upgrade).find(|known| known.options.is_like(&options)) {
         return request;
     }
-    let request = Arc::new(Request { options, shared: false });
+    let request = Arc::new(Request::new(options, false));
     recent.truncate(MAX_RECENT - 1);
     recent.push_front(Arc::downgrade(&request));
     request

@@ -183,6 +183,11 @@ impl FileTenure {
         self.generation == sys::fork_generation() && self.status.load(Ordering::Acquire) == HELD
     }
 
+    /// Returns whether it has more than one guard.
+    pub(crate) fn has_other_guards(&self) -> bool {
+        self.guards.load(Ordering::Relaxed) > 1
+    }
+
     /// Adds a guard.
     pub(crate) fn add_guard(&self) {
         self.guards.fetch_add(1, Ordering::Relaxed);

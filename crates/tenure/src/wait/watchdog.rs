@@ -237,7 +237,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
         let options = Options::default().style(Style::Flock).max_hold(Duration::from_secs(3600));
-        let request = Arc::new(Request { options, shared: false });
+        let request = Arc::new(Request::new(options, false));
         let entries = || {
             let same = |listed: &Weak<dyn WatchedQueue>| {
                 listed.upgrade().is_some_and(|listed| Arc::as_ptr(&listed).addr() == Arc::as_ptr(&queue).addr())

@@ -106,14 +106,18 @@ fn clear_and_acquire(
 
 /// Returns the report of the tenure before for a shared holder. It changes nothing, so the next exclusive holder gets the
 /// report as well.
-pub(crate) fn crash_still_reported(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -> Result<Previous> {
-    let prior = Prior::read(anchor, paths, stat)?;
+pub(crate) fn crash_still_reported(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    stat: &FileIdent,
+    prior: &Prior<'_>,
+) -> Result<Previous> {
     let state = prior.state();
     if is_visible(paths, anchor, stat)? {
         return Ok(prior.previous_by_link());
     }
     // Another process that wants a share may check at the same moment.
-    let dead = if is_released(state) { None } else { dead_native(paths, &prior, LockKind::Shared)? };
+    let dead = if is_released(state) { None } else { dead_native(paths, prior, LockKind::Shared)? };
     Ok(prior.previous(dead.as_ref().and_then(crashed)))
 }
 

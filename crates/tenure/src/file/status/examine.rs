@@ -4,11 +4,12 @@ use crate::file::crash::is_other_boot;
 use crate::file::lock_file::{self, ExistingLockFile};
 use crate::file::paths::LockPaths;
 use crate::file::prior::proves_use;
+use crate::file::suspended;
 use crate::model::error::{Error, Result};
 use crate::model::holder::{Holder, HolderKind};
 use crate::model::options::{Options, Style};
 use crate::model::stale_reason::StaleReason;
-use crate::model::status::{State, Status};
+use crate::model::status::{State, Status, SuspendedHolder};
 use crate::process::{Identity, Known, Liveness, Look};
 use crate::record::io::read_text;
 use crate::record::{self, Content, Record, RecordState, RecordStyle};
@@ -131,9 +132,11 @@ impl View<'_> {
                 status.open_by = except_self(sys::openers(id.device, id.inode));
             }
             status.holder = Some(judged.blocker.holder);
+            status.suspended = self.suspended_in_anchor();
             return Ok(true);
         };
         status.style = style(record);
+        status.suspended = self.suspended(record);
         let look = self.look_at(record);
         status.reasons = lock_file::openclaw_reasons(record, self.options.stale_after, true, look);
         let liveness = match self.is_locked(&found.file, found.id, &self.paths.lock, record, &found.text)? {
@@ -149,6 +152,20 @@ impl View<'_> {
         status.state = State::of(&liveness);
         status.holder = Some(Holder::from_record(Some(record), liveness));
         Ok(true)
+    }
+
+    /// Returns the suspended tenures that a record names.
+    fn suspended(&self, record: &Record) -> Vec<SuspendedHolder> {
+        suspended::of_lock(self.paths, record).iter().map(SuspendedHolder::of).collect()
+    }
+
+    /// Returns the suspended tenures that the anchor names, where the lock file is a foreign program's.
+    fn suspended_in_anchor(&self) -> Vec<SuspendedHolder> {
+        let text = open_anchor(self.paths).ok().flatten().and_then(|(file, found)| read_text(&file, found.size).ok());
+        match text.map(|text| record::read(&text)) {
+            Some(Content::Record(record)) => self.suspended(&record),
+            _ => Vec::new(),
+        }
     }
 
     /// Returns whether the anchor proves that natives have used this lock. An unreadable anchor proves nothing.
@@ -174,6 +191,7 @@ impl View<'_> {
             Content::Record(record) => Some(record),
             _ => None,
         };
+        status.suspended = record.map(|record| self.suspended(record)).unwrap_or_default();
         if let Some((pid, _)) = holders.first()
             && !record.is_some_and(|record| is_of_holder(record, *pid))
         {

@@ -47,4 +47,4 @@ pub(crate) use names::{keeps_names, lock_file_kind, means_in_use, replace_steps,
 pub(crate) use openers::{lock_keepers, marked_waiters, openers};
 pub(crate) use process::{PID_LIMIT, all_threads_ended, command_line, process_facts, process_of_thread};
 pub(crate) use process_handle::{ProcessHandle, UNIQUE_ID_SINCE};
-pub(crate) use watch::{FileWatch, Wakeup, wait_any};
+pub(crate) use watch::{FileWatch, NameWatch, Wakeup, wait_any};

@@ -2,7 +2,9 @@
 //! wake-up by another thread (`eventfd(2)`).
 
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +14,8 @@ use rustix::fs::inotify;
 use rustix::io::Errno;
 
 use super::process_handle::ProcessHandle;
-use crate::sys::unix::File;
+use crate::sys::types::NameChange;
+use crate::sys::unix::{Dir, File, Name};
 
 /// Wakes one waiting thread from another.
 #[derive(Debug)]
@@ -89,6 +92,54 @@ impl Drop for FileWatch {
         // Where the file was deleted, the kernel has removed the watch.
         let _ = inotify::remove_watch(&*self.instance, self.watch);
         self.drain();
+    }
+}
+
+/// Reports what happened to a name in a folder since the watch began (`inotify(7)`). It has an instance of its own, so that it
+/// can be read by any thread.
+#[derive(Debug)]
+pub(crate) struct NameWatch {
+    instance: OwnedFd,
+    name: Box<CStr>,
+}
+
+impl NameWatch {
+    /// Watches a name in a folder (`inotify_init1(2)`, `inotify_add_watch(2)`).
+    pub(crate) fn new(dir: &Dir, name: &Name) -> io::Result<NameWatch> {
+        let instance = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        // With the removals: the kernel merges two equal events in a row.
+        let events = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::DELETE
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::ONLYDIR;
+        let path = format!("/proc/self/fd/{}", dir.descriptor().as_raw_fd());
+        inotify::add_watch(&instance, path.as_str(), events)?;
+        Ok(NameWatch { instance, name: name.as_c_str().into() })
+    }
+
+    /// Returns the changes of the name since the last call, in their order (`read(2)`). Fails where some were lost, or the
+    /// folder was removed.
+    pub(crate) fn changes(&self) -> io::Result<Vec<NameChange>> {
+        use inotify::ReadFlags;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.instance, &mut buffer);
+        let mut changes = Vec::new();
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::INTR) => continue,
+                Err(Errno::WOULDBLOCK) => return Ok(changes),
+                Err(error) => return Err(error.into()),
+            };
+            if event.events().intersects(ReadFlags::QUEUE_OVERFLOW | ReadFlags::IGNORED | ReadFlags::UNMOUNT) {
+                return Err(io::Error::other("some changes of the folder were not reported"));
+            }
+            if event.file_name() == Some(&*self.name) {
+                let added = event.events().intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+                changes.push(if added { NameChange::Added } else { NameChange::Removed });
+            }
+        }
     }
 }
 

@@ -192,6 +192,14 @@ impl File {
         false
     }
 
+    pub(crate) fn mark_numbered(&self, _number: u64) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn is_numbered_marked(&self, _number: u64) -> io::Result<bool> {
+        match *self {}
+    }
+
     pub(crate) fn unlock(&self) -> io::Result<()> {
         match *self {}
     }

@@ -108,6 +108,17 @@ impl File {
         this_unix::mark::is_marked(self.fd.as_fd()).unwrap_or(false)
     }
 
+    /// Marks the byte of that number, far behind every record, until the file is closed (`this_unix::mark`). The kernel
+    /// removes the mark with the process.
+    pub(crate) fn mark_numbered(&self, number: u64) -> io::Result<()> {
+        this_unix::mark::mark_numbered(self.fd.as_fd(), number)
+    }
+
+    /// Returns whether another open file has marked the byte of that number (`this_unix::mark`).
+    pub(crate) fn is_numbered_marked(&self, number: u64) -> io::Result<bool> {
+        this_unix::mark::is_numbered_marked(self.fd.as_fd(), number)
+    }
+
     /// Reads from the start, until `buffer` is full or the file ends (`pread(2)`).
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;

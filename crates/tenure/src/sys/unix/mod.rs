@@ -13,7 +13,7 @@
 //! | `rename` | `exchange`, `rename_new`, `rename_over` and `unlink_same` |
 //! | `file_system` | `file_system`: names a folder's file system |
 //! | `lease` | `lease`: reports whether another process has a file open |
-//! | `mark` | `mark`, `unmark` and `is_marked`: the byte by which a waiter shows that it waits |
+//! | `mark` | `mark`, `unmark` and `is_marked`: the byte by which a waiter shows that it waits. `mark_numbered` and `is_numbered_marked`: the bytes of suspended tenures |
 //! | `rights` | `take_rights_of`: gives a new folder the rights of another |
 //! | `fork_witness` | `map`: returns a word that a fork sets to zero |
 //! | `interrupt` | `InterruptHandle`; a Unix without such a signal hands on `sys::no_interrupts` |

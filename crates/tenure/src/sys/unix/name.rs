@@ -27,7 +27,7 @@ impl Name {
         OsStr::from_bytes(self.0.as_bytes())
     }
 
-    pub(super) fn as_c_str(&self) -> &CStr {
+    pub(in crate::sys) fn as_c_str(&self) -> &CStr {
         &self.0
     }
 

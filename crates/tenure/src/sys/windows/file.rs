@@ -226,6 +226,30 @@ impl File {
         matches!(free, Ok(false))
     }
 
+    /// Marks the byte of that number, far behind every record, until the file is closed: a shared lock of it
+    /// (`LockFileEx`).
+    pub(crate) fn mark_numbered(&self, number: u64) -> io::Result<()> {
+        for _ in 0..MARK_TRIES {
+            if range_lock::try_lock(self.handle(), Range::numbered(number)?, LockKind::Shared)? {
+                return Ok(());
+            }
+            // Another process is checking for this mark at this moment.
+            std::thread::yield_now();
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Returns whether another open file has marked the byte of that number: then it cannot be locked exclusively
+    /// (`LockFileEx`).
+    pub(crate) fn is_numbered_marked(&self, number: u64) -> io::Result<bool> {
+        let range = Range::numbered(number)?;
+        let free = range_lock::try_lock(self.handle(), range, LockKind::Exclusive)?;
+        if free {
+            range_lock::unlock(self.handle(), range)?;
+        }
+        Ok(!free)
+    }
+
     /// Reads from the start, until `buffer` is full or the file ends (`ReadFile`).
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;

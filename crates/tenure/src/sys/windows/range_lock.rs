@@ -29,6 +29,16 @@ impl Range {
     /// The kernel lock of a target: the whole file, as the standard library's `File::lock` locks it.
     pub(super) const WHOLE: Range = Range { offset: 0, bytes: u64::MAX };
 
+    /// Returns the byte of that number, by which a suspended tenure shows that it will come back: before the others, and far
+    /// behind every record.
+    pub(super) fn numbered(number: u64) -> io::Result<Range> {
+        const FIRST: u64 = 1 << 61;
+        match number < FIRST {
+            true => Ok(Range { offset: FIRST + number, bytes: 1 }),
+            false => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     fn overlapped(self) -> OVERLAPPED {
         let mut at = OVERLAPPED::default();
         at.Anonymous.Anonymous.Offset = self.offset as u32;

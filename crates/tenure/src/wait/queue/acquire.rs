@@ -15,6 +15,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::nested;
 use crate::file::release::unlock;
+use crate::file::suspended::Courtesy;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Wait;
@@ -198,10 +199,13 @@ impl TargetQueue {
         };
         let mut yielded = false;
         let mut yields = |anchor: &Anchor| {
-            yielded = entry != Entry::Try && time_slice.should_yield(&paths, anchor);
+            yielded =
+                entry != Entry::Try && request.resumes.is_none() && time_slice.should_yield(&paths, anchor);
             yielded
         };
-        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields, &mut unused.grant);
+        // An acquire that does not wait does not queue either.
+        let courtesy = if entry == Entry::Try { Courtesy::Go } else { Courtesy::GiveWay };
+        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields, courtesy, &mut unused.grant);
         // A holder that waits for this process to end: a wait for that holder would never end.
         let ancestor = match &outcome {
             Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::ancestor_holder(&paths),
@@ -247,7 +251,7 @@ impl TargetQueue {
             Ok(Attempt::Busy(_)) if ancestor.is_none() && entry != Entry::Try => {
                 // This acquire came before those that have queued during the attempt.
                 let waiter = Waiter::new(request, thread);
-                state.queue.join_first(Arc::clone(&waiter));
+                state.queue.join_behind(Arc::clone(&waiter), |other| other.goes_before(&waiter));
                 if entry == Entry::TryThenServe {
                     state.phase = Phase::Waiting(Box::default());
                     return Ok(Start::Serving(waiter, state.epoch));
@@ -288,7 +292,7 @@ impl TargetQueue {
         let paths = self.paths();
         let mut cached = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
         let mut grant = Grant::empty();
-        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false, &mut grant)?;
+        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false, Courtesy::Go, &mut grant)?;
         let Attempt::Granted = attempt else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {
@@ -314,7 +318,10 @@ impl TargetQueue {
         thread: Option<ThreadId>,
     ) -> Arc<Waiter> {
         let waiter = Waiter::new(request, thread);
-        state.queue.join(Arc::clone(&waiter));
+        match waiter.resumes() {
+            true => state.queue.join_behind(Arc::clone(&waiter), |other| other.goes_before(&waiter)),
+            false => state.queue.join(Arc::clone(&waiter)),
+        }
         self.rematch_helper_to_head(&mut state);
         self.ensure_helper(&mut state);
         unlock_and_wake(state);

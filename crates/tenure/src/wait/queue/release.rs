@@ -9,7 +9,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::release::{self, HandOff};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::record::RecordState;
+use crate::record::{Record, RecordState};
 use crate::sys;
 use crate::wait::tenure::{FileTenure, TenureOwner};
 use crate::wait::{fd_cache, watchdog};
@@ -83,8 +83,9 @@ impl TargetQueue {
             // The revoked holder may still be writing, so the next holder gets a crash report.
             native.state = RecordState::Aborted;
         }
-        if let Some(next) = next {
-            if may_open && next.sleeps() && !tenure.is_crash_unreported() && release::has_names(&tenure.grant) {
+        // Where tenures are suspended, the kernel and the record decide who is next.
+        if let Some(next) = next.filter(|_| !names_suspended(&record)) {
+            if may_open && next.sleeps() && !next.resumes() && !tenure.is_crash_unreported() && release::has_names(&tenure.grant) {
                 self.leave_open(tenure, record);
                 return Ok(());
             }
@@ -194,6 +195,11 @@ impl TargetQueue {
         self.ensure_helper(&mut state);
         unlock_and_wake(state);
     }
+}
+
+fn names_suspended(ended: &Option<(Arc<Record>, u64)>) -> bool {
+    let native = ended.as_ref().and_then(|(record, _)| record.native.as_ref());
+    native.is_some_and(|native| native.suspended.is_some())
 }
 
 /// Returns whether this process may keep the kernel lock for another of its waiters.

@@ -8,6 +8,7 @@ use std::thread::ThreadId;
 
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
+use crate::file::suspended::Courtesy;
 use crate::file::status::current_holder;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
@@ -16,6 +17,7 @@ use crate::sys::{self, FileId, InterruptHandle, LockKind, Moment, Wakeup};
 use crate::util::ticket::{self, Ticket};
 use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::TimeSlice;
+use crate::wait::courtesy::GivingWay;
 use crate::wait::fd_cache::{CachesFiles, Recency};
 use crate::wait::tenure::FileTenure;
 
@@ -136,6 +138,8 @@ pub(crate) struct Waiter {
     pub(super) ticket: Ticket<Arc<FileTenure>, Error>,
     /// Whether a thread sleeps for this waiter and can be notified. Otherwise a future is polled for it.
     sleeps: AtomicBool,
+    /// How long this waiter has given way to a tenure that is being resumed.
+    giving_way: Mutex<GivingWay>,
 }
 
 pub(super) type WaitState = ticket::WaitState<Arc<FileTenure>, Error>;
@@ -149,7 +153,31 @@ impl Waits for Waiter {
 impl Waiter {
     pub(super) fn new(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
         let since = if request.options.history > 0 { sys::moment() } else { Moment::default() };
-        Arc::new(Waiter { request, thread, since, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
+        Arc::new(Waiter {
+            request,
+            thread,
+            since,
+            ticket: Ticket::new(),
+            sleeps: AtomicBool::new(false),
+            giving_way: Mutex::default(),
+        })
+    }
+
+    /// Returns whether this acquire resumes a suspended tenure, and so goes before others.
+    pub(super) fn resumes(&self) -> bool {
+        self.request.resumes.is_some()
+    }
+
+    /// Returns whether this acquire goes before `other`, which came earlier or later.
+    pub(super) fn goes_before(&self, other: &Waiter) -> bool {
+        let fence = |waiter: &Waiter| waiter.request.resumes.as_ref().map(|resumes| resumes.fence);
+        fence(self).is_some_and(|own| fence(other).is_none_or(|other| own < other))
+    }
+
+    /// Returns whether this waiter, which could be granted the lock, gives way to a tenure that is being resumed. `fence` is
+    /// that of the last record.
+    pub(crate) fn courtesy(&self, fence: u64) -> Courtesy {
+        self.giving_way.lock().unwrap_or_else(PoisonError::into_inner).courtesy(fence)
     }
 
     pub(crate) fn request(&self) -> &Request {
@@ -303,7 +331,7 @@ mod tests {
     fn queue() -> (tempfile::TempDir, Arc<TargetQueue>, Arc<Request>) {
         let dir = tempfile::tempdir().unwrap();
         let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
-        (dir, queue, Arc::new(Request { options: Options::default().style(Style::Flock), shared: false }))
+        (dir, queue, Arc::new(Request::new(Options::default().style(Style::Flock), false)))
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! Suspended tenures in the record, and the order between a tenure that is resumed and the natives that wait already.
+//!
+//! A tenure that is suspended leaves its pid and its fence in the record as it releases the lock, and each acquire carries
+//! the list on, as it carries on the fence. For a lock without suspended tenures this costs nothing. A list is only a hint:
+//! where it is lost (a break, another user's anchor) a resumed tenure waits as any other acquire.
+//!
+//! The kernel knows which entries of the list are true. The process keeps the anchor open, with two bytes that it has locked
+//! for reading, numbered by the fence. The first says that the tenure is suspended, the second that it is being resumed.
+//! The kernel drops both with the process. An acquire that finds a list drops the entries without the first byte, and gives
+//! way to those with the second one: it unlocks the anchor and queues again. Of two that are being resumed, the one that was
+//! suspended first goes first. It has the smaller fence.
+
+use std::io;
+
+use crate::file::anchor::Anchor;
+use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
+use crate::model::request::Request;
+use crate::record::{MAX_SUSPENDED, Record, SuspendedTenure, SuspendedTenures};
+use crate::sys::{Access, File};
+
+/// What an acquire does that could be granted the lock before a tenure that is being resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Courtesy {
+    /// It gives way: the lock is not granted now.
+    GiveWay,
+    /// It goes first.
+    Go,
+    /// It goes first, and so does every later one, because the tenure did not take the lock in time.
+    GoAndForget,
+}
+
+/// The suspended tenures that the next record names.
+pub(crate) enum Carried {
+    /// None is left of those that the last record named.
+    None,
+    Some(SuspendedTenures),
+    /// This acquire gives way to one of them.
+    GivesWay,
+}
+
+/// Returns the suspended tenures that the next record names, where the last one names some. `courtesy` gets the last record's
+/// fence.
+#[cold]
+#[inline(never)]
+pub(crate) fn carry_on(
+    anchor: &Anchor,
+    prior: &Prior<'_>,
+    request: &Request,
+    courtesy: &mut dyn FnMut(u64) -> Courtesy,
+) -> Carried {
+    let own = request.resumes.as_ref().map(|resumes| resumes.fence);
+    let mut suspended = still_suspended(prior.record().as_ref(), &anchor.file);
+    // A tenure that was forgotten is resumed as any other acquire.
+    let own_place = suspended.iter().find(|tenure| Some(tenure.fence) == own).map(|tenure| tenure.fence);
+    suspended.retain(|tenure| Some(tenure.fence) != own);
+    let goes_first = |tenure: &SuspendedTenure| {
+        own_place.is_none_or(|own| tenure.fence < own) && is_resumed(tenure, &anchor.file)
+    };
+    if suspended.iter().any(goes_first) {
+        match courtesy(prior.state().map_or(0, |state| state.fence)) {
+            Courtesy::GiveWay => return Carried::GivesWay,
+            Courtesy::Go => {}
+            Courtesy::GoAndForget => suspended.retain(|tenure| !goes_first(tenure)),
+        }
+    }
+    match suspended.is_empty() {
+        true => Carried::None,
+        false => Carried::Some(suspended.into()),
+    }
+}
+
+/// Returns the suspended tenures that a record names and whose process still means to resume them. `anchor` is the anchor.
+fn still_suspended(record: Option<&Record>, anchor: &File) -> Vec<SuspendedTenure> {
+    let named = record.and_then(|record| record.native.as_ref()?.suspended.as_deref()).unwrap_or_default();
+    // Where that cannot be asked, no tenure has entered itself.
+    let marked = |tenure: &&SuspendedTenure| anchor.is_numbered_marked(mark_of(tenure.fence)).unwrap_or(false);
+    named.iter().filter(marked).copied().collect()
+}
+
+fn is_resumed(tenure: &SuspendedTenure, anchor: &File) -> bool {
+    anchor.is_numbered_marked(resumption_mark_of(tenure.fence)).unwrap_or(false)
+}
+
+/// Returns the suspended tenures of the lock, for its status. `record` is the one that was just read.
+pub(crate) fn of_lock(paths: &LockPaths, record: &Record) -> Vec<SuspendedTenure> {
+    if record.native.as_ref().is_none_or(|native| native.suspended.is_none()) {
+        return Vec::new();
+    }
+    match paths.dir.open_at(&paths.anchor, Access::Read) {
+        Ok(anchor) => still_suspended(Some(record), &anchor),
+        Err(_) => Vec::new(),
+    }
+}
+
+const fn mark_of(fence: u64) -> u64 {
+    2 * fence
+}
+
+const fn resumption_mark_of(fence: u64) -> u64 {
+    2 * fence + 1
+}
+
+/// The place of a suspended tenure before those that wait: the anchor, open and marked.
+#[derive(Debug)]
+pub(crate) struct Place {
+    anchor: File,
+    fence: u64,
+}
+
+impl Place {
+    /// Marks the tenure of this fence as suspended. `None` where the anchor cannot be marked.
+    pub(crate) fn take(paths: &LockPaths, anchor: &Anchor, fence: u64) -> Option<Place> {
+        if paths.file_system.shared {
+            return None;
+        }
+        // Opened once more: marks belong to the open file, and the tenure's own serves the next acquires of this process.
+        let file = paths.dir.open_at(&paths.anchor, Access::Read).ok()?;
+        let same = file.ident().is_ok_and(|found| found.id == anchor.id);
+        (same && file.mark_numbered(mark_of(fence)).is_ok()).then_some(Place { anchor: file, fence })
+    }
+
+    /// Enters the tenure, whose record this is, into its list. Returns `false` where the list is full.
+    pub(crate) fn enter(&self, record: &mut Record) -> bool {
+        let Some(native) = &mut record.native else { return false };
+        let pid = record.pid.and_then(|pid| u64::try_from(pid).ok()).unwrap_or(0);
+        let mut suspended = native.suspended.as_deref().unwrap_or_default().to_vec();
+        if suspended.len() >= MAX_SUSPENDED || pid == 0 {
+            return false;
+        }
+        suspended.push(SuspendedTenure { pid, fence: self.fence });
+        native.suspended = Some(suspended.into());
+        true
+    }
+
+    /// Shows that the tenure is being resumed.
+    pub(crate) fn show_resumption(&self) -> io::Result<()> {
+        self.anchor.mark_numbered(resumption_mark_of(self.fence))
+    }
+}

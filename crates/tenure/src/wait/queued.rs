@@ -1,0 +1,109 @@
+//! A place in the queue of a target, as its owner polls it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::Instant;
+
+use crate::model::backend::{Begun, Pending};
+use crate::model::error::{Error, Result};
+use crate::model::options::Wait;
+use crate::model::request::Request;
+use crate::model::tenure::Tenure;
+use crate::wait::deadlock::AnnouncedWait;
+use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
+use crate::wait::tenure::FileTenure;
+
+/// Starts an acquire without blocking.
+pub(crate) fn begin(
+    queue: Arc<TargetQueue>,
+    request: Arc<Request>,
+    wait: Wait,
+    thread: Option<ThreadId>,
+) -> Result<Begun> {
+    let start = Instant::now();
+    let deadline = wait.deadline(start);
+    let entry = match deadline.is_some_and(|deadline| deadline <= start) {
+        true => Entry::Try,
+        false => Entry::TryThenWait,
+    };
+    Ok(match queue.start(request, thread, entry)? {
+        Start::Granted(tenure) => Begun::Granted(tenure),
+        Start::Queued(waiter) | Start::Serving(waiter, _) => {
+            let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread) {
+                Ok(announced) => announced,
+                Err(error) => match queue.give_up(&waiter) {
+                    Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(error),
+                },
+            };
+            let queued = QueuedAcquire { queue, waiter, deadline };
+            Begun::Pending(match announced {
+                None => Box::new(queued),
+                Some(announced) => Box::new(AnnouncedAcquire { queued, announced: Mutex::new(Some(announced)) }),
+            })
+        }
+    })
+}
+
+/// A place in the queue of a target.
+struct QueuedAcquire {
+    queue: Arc<TargetQueue>,
+    waiter: Arc<Waiter>,
+    deadline: Option<Instant>,
+}
+
+/// A place in the queue of a target, of a thread that holds other locks.
+struct AnnouncedAcquire {
+    queued: QueuedAcquire,
+    announced: Mutex<Option<AnnouncedWait>>,
+}
+
+impl AnnouncedAcquire {
+    /// Withdraws what was announced of a wait that is over.
+    fn over<T>(&self, outcome: T) -> T {
+        drop(self.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
+        outcome
+    }
+}
+
+impl Pending for AnnouncedAcquire {
+    fn deadline(&self) -> Option<Instant> {
+        self.queued.deadline()
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        self.queued.poll(waker).map(|outcome| self.over(outcome))
+    }
+
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
+        self.over(self.queued.give_up())
+    }
+
+    fn busy(&self) -> Error {
+        self.queued.busy()
+    }
+}
+
+fn as_tenure(outcome: Result<Arc<FileTenure>>) -> Result<Arc<dyn Tenure>> {
+    outcome.map(|tenure| tenure as Arc<dyn Tenure>)
+}
+
+impl Pending for QueuedAcquire {
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn poll(&self, waker: &Waker) -> Option<Result<Arc<dyn Tenure>>> {
+        TargetQueue::poll(&self.waiter, waker).map(as_tenure)
+    }
+
+    fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>> {
+        self.queue.give_up(&self.waiter).map(as_tenure)
+    }
+
+    fn busy(&self) -> Error {
+        self.queue.busy()
+    }
+}

@@ -1,0 +1,195 @@
+//! A suspended tenure of a file's lock, and the acquire that resumes it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::ThreadId;
+
+use crate::file::anchor::Anchor;
+use crate::file::history;
+use crate::file::lock_file::LockFile;
+use crate::file::paths::LockPaths;
+use crate::file::status::examine;
+use crate::file::suspended::Place;
+use crate::model::backend::{Backend, Begun};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::options::{Options, Wait};
+use crate::model::rank::Rank;
+use crate::model::request::{Request, Resumption};
+use crate::model::status::Status;
+use crate::model::tenure::{Facts, Meanwhile, Suspension, Tenure};
+use crate::sys::{self, LockKind, Name, NameChange, NameWatch};
+use crate::util::thread_pool;
+use crate::wait::queue::TargetQueue;
+use crate::wait::queued;
+use crate::wait::registry;
+use crate::wait::tenure::FileTenure;
+
+/// The name changes of a lock file that was removed by the suspended tenure, and added by the resumed one.
+const UNTOUCHED: [NameChange; 2] = [NameChange::Removed, NameChange::Added];
+
+/// A suspended tenure.
+#[derive(Debug)]
+pub(crate) struct FileSuspension {
+    queue: Arc<TargetQueue>,
+    /// The request that resumes the tenure.
+    request: Arc<Request>,
+    fence: u64,
+    /// The place before those that wait.
+    place: Option<Place>,
+    /// The watch of the lock file's name, since before the release.
+    watch: Option<NameWatch>,
+    generation: u64,
+}
+
+/// Fails where the tenure cannot be suspended.
+pub(crate) fn check(tenure: &FileTenure) -> Result<()> {
+    tenure.check()?;
+    let unsupported = |detail: &'static str, hint: &'static str| {
+        Err(Error::new(ErrorKind::Unsupported, &tenure.paths().target_path, detail).with_hint(hint))
+    };
+    let again = "release it, acquire it again, and read again what it protects";
+    if tenure.request.shared {
+        return unsupported("a share cannot be suspended: it has no record to leave its place in", again);
+    }
+    if tenure.request.bare() {
+        return unsupported("a lock without a record cannot be suspended: nothing shows who held it meanwhile", again);
+    }
+    if tenure.has_other_guards() {
+        return unsupported(
+            "the lock cannot be suspended while other guards of this process hold it too",
+            "suspend it where one guard is left",
+        );
+    }
+    Ok(())
+}
+
+/// Suspends the tenure. After an error it is held, but where its release failed.
+pub(crate) fn suspend(tenure: &Arc<FileTenure>) -> Result<FileSuspension> {
+    check(tenure)?;
+    let (paths, request) = (&tenure.paths, &tenure.request);
+    let Some(anchor) = tenure.grant.anchor.as_deref() else { return Err(no_anchor(paths)) };
+    let queue = registry::queue(paths, false);
+    // All of this comes before the release: what happens from then on is seen.
+    let watch = watch_name(paths, &tenure.grant.lock_file, anchor);
+    let mut place = Place::take(paths, anchor, tenure.fence);
+    if let Some(taken) = &place {
+        let mut entered = false;
+        tenure.change(|record| entered = taken.enter(record))?;
+        if !entered {
+            place = None;
+        }
+    }
+    let mut options = request.options.clone();
+    options.label = tenure.record().and_then(|record| record.native?.label);
+    let request = Request { resumes: Some(Resumption::new(tenure.fence)), ..Request::new(options, false) };
+    let (fence, generation) = (tenure.fence, tenure.generation);
+    tenure.release()?;
+    Ok(FileSuspension { queue, request: Arc::new(request), fence, place, watch, generation })
+}
+
+#[cold]
+fn no_anchor(paths: &LockPaths) -> Error {
+    Error::new(ErrorKind::Unsupported, &paths.target_path, "a lock without an anchor cannot be suspended")
+}
+
+/// Watches the lock file's name. `None` where the watch would prove nothing: without a lock file, on a file system that other
+/// machines change too, and in a folder where the file has more names than its own.
+fn watch_name(paths: &LockPaths, lock_file: &LockFile, anchor: &Anchor) -> Option<NameWatch> {
+    let shown = lock_file.id(anchor)?;
+    if paths.file_system.shared {
+        return None;
+    }
+    let mut other_case = OsString::from(paths.target.as_os_str());
+    other_case.push(".LOCK");
+    let found = paths.dir.ident_at(&Name::new(&other_case).ok()?).ok()?;
+    if found.is_some_and(|found| found.id == shown) {
+        return None;
+    }
+    NameWatch::new(&paths.dir, &paths.lock).ok()
+}
+
+impl FileSuspension {
+    /// Shows other processes that the tenure is being resumed.
+    fn begin_resumption(&self) -> Result<()> {
+        if self.generation != sys::fork_generation() {
+            let detail = "the suspended lock is the parent's: this is a forked child";
+            return Err(Error::new(ErrorKind::Lost, self.target(), detail));
+        }
+        if let Some(place) = &self.place {
+            // Without it, only the order is lost.
+            let _ = place.show_resumption();
+        }
+        Ok(())
+    }
+
+    fn paths(&self) -> Arc<LockPaths> {
+        self.queue.paths()
+    }
+}
+
+impl Backend for FileSuspension {
+    fn target(&self) -> &Path {
+        &self.queue.target_path
+    }
+
+    fn rank(&self) -> Result<Rank> {
+        self.queue.folder.rank_of(&self.queue.target_path)
+    }
+
+    fn acquire(&self, _kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
+        self.begin_resumption()?;
+        Ok(self.queue.acquire(Arc::clone(&self.request), wait)?)
+    }
+
+    fn begin(&self, _kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+        self.begin_resumption()?;
+        queued::begin(Arc::clone(&self.queue), Arc::clone(&self.request), wait, thread)
+    }
+
+    fn status(&self) -> Result<Status> {
+        examine(&self.paths(), &Options::default())
+    }
+
+    fn note_failure(&self, error: &Error, _kind: LockKind) {
+        let options = &self.request.options;
+        if options.history > 0 && self.generation == sys::fork_generation() {
+            history::append_failure(&self.paths(), options, error, false);
+        }
+    }
+}
+
+impl Suspension for FileSuspension {
+    fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    fn goes_first(&self) -> bool {
+        self.place.is_some()
+    }
+
+    fn meanwhile(&self, resumed: &Facts<'_>) -> Meanwhile {
+        let found = self.request.resumes.as_ref().and_then(Resumption::found);
+        if resumed.previous.is_crashed() || found.is_some_and(|fence| fence != self.fence) {
+            return Meanwhile::Others;
+        }
+        // Without a fence the record was lost, or this process held the lock all the time, by another guard.
+        let (Some(_), Some(watch)) = (found, &self.watch) else { return Meanwhile::Unknown };
+        match watch.changes() {
+            Ok(changes) if changes == UNTOUCHED => Meanwhile::Nobody,
+            Ok(_) => Meanwhile::Others,
+            Err(_) => Meanwhile::Unknown,
+        }
+    }
+}
+
+impl Drop for FileSuspension {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.take()
+            && self.generation == sys::fork_generation()
+        {
+            // Closing it takes the kernel some milliseconds, in which the resumed lock is held.
+            let _ = thread_pool::run(move || drop(watch));
+        }
+    }
+}
