@@ -331,6 +331,18 @@ impl File {
         false
     }
 
+    pub(crate) fn mark_numbered(&self, number: u64) -> io::Result<()> {
+        let mark = |world: &mut world::World| {
+            world.kernel.mark(self.0, number);
+            Ok(())
+        };
+        call(Call::Step, mark, || format!("mark byte {number}"))
+    }
+
+    pub(crate) fn is_numbered_marked(&self, number: u64) -> io::Result<bool> {
+        call(Call::Step, |world| Ok(world.kernel.is_marked(self.0, number)), || format!("look at byte {number}"))
+    }
+
     pub(crate) fn unlock(&self) -> io::Result<()> {
         let unlock = |world: &mut world::World| {
             world.kernel.unlock(self.0);

@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use super::call::Call;
-use super::fs::File;
+use super::fs::{Dir, File, Name};
 use super::process::ProcessHandle;
 use super::world::{self, Until};
+use crate::sys::types::NameChange;
 
 pub(crate) fn install_cleanup() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -84,6 +85,20 @@ impl FileWatch {
 impl Drop for FileWatch {
     fn drop(&mut self) {
         world::with(|world| world.kernel.unpin(self.inode));
+    }
+}
+
+/// Watches no name: what is proven without one is simulated.
+#[derive(Debug)]
+pub(crate) enum NameWatch {}
+
+impl NameWatch {
+    pub(crate) fn new(_dir: &Dir, _name: &Name) -> io::Result<NameWatch> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn changes(&self) -> io::Result<Vec<NameChange>> {
+        match *self {}
     }
 }
 

@@ -13,16 +13,21 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::paths::LockPaths;
 use crate::file::release;
+use crate::file::suspended::Courtesy;
 use crate::kernel::world;
 use crate::maintenance::clean::CleanOptions;
+use crate::model::backend::{Backend, Begun};
 use crate::model::error::Error;
 use crate::model::options::{Options, StalePolicy, Style, Wait};
 use crate::model::request::Request;
 use crate::model::status::State;
+use crate::model::tenure::{Meanwhile, Suspension, Tenure};
 use crate::operations::{BreakOptions, break_lock, clean, status};
 use crate::record::{self, Content};
 use crate::sys::{self, Access, Dir, File, LockKind, Name};
 use crate::wait::queue::{Entry, Start, TargetQueue};
+use crate::wait::suspension;
+use crate::wait::tenure::FileTenure;
 
 /// Maximum number of tries of a process. It tries again after each change.
 const TRIES: usize = 6;
@@ -31,6 +36,7 @@ pub(super) fn run(actor: Actor) {
     match actor {
         Actor::Native { style, rounds } => native(style, rounds),
         Actor::Waiter { style, shared, rounds } => waiter(style, shared, rounds),
+        Actor::Suspender { style } => suspender(style),
         Actor::Crowd { style, threads, rounds, waits } => crowd(style, threads, rounds, waits),
         Actor::Holder { style } => holder(style),
         Actor::Foreign { rounds } => foreign(rounds),
@@ -109,7 +115,7 @@ pub(super) fn acquire_by_tries(paths: &LockPaths, kept: &mut CachedFiles, reques
         let since = world::with(|world| world.kernel.changes);
         witness::begins();
         let mut grant = Grant::empty();
-        match acquire::attempt(paths, kept, request, &mut |_| false, &mut grant) {
+        match acquire::attempt(paths, kept, request, &mut |_| false, Courtesy::GiveWay, &mut grant) {
             Ok(Attempt::Granted) => {
                 witness::enters(Granted {
                     style: request.options.style,
@@ -182,17 +188,7 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
     let waker = Waker::from(Arc::new(Waking { thread: own, style, shared }));
     for _ in 0..rounds {
         witness::begins();
-        let outcome = match queue.start(Arc::clone(&request), None, Entry::TryThenWait) {
-            Ok(Start::Granted(tenure)) => Ok(tenure),
-            Ok(Start::Queued(waiter) | Start::Serving(waiter, _)) => loop {
-                if let Some(outcome) = TargetQueue::poll(&waiter, &waker) {
-                    break outcome;
-                }
-                world::sleep();
-            },
-            Err(error) => Err(error),
-        };
-        let tenure = match outcome {
+        let tenure = match acquire_by_queue(&queue, &request, &waker) {
             Ok(tenure) => tenure,
             Err(error) => {
                 witness::has_none("after an error");
@@ -213,6 +209,90 @@ fn waiter(style: Style, shared: bool, rounds: usize) {
         }
         witness::has_none("after a release");
     }
+}
+
+fn acquire_by_queue(queue: &Arc<TargetQueue>, request: &Arc<Request>, waker: &Waker) -> Result<Arc<FileTenure>, Error> {
+    match queue.start(Arc::clone(request), None, Entry::TryThenWait)? {
+        Start::Granted(tenure) => Ok(tenure),
+        Start::Queued(waiter) | Start::Serving(waiter, _) => loop {
+            if let Some(outcome) = TargetQueue::poll(&waiter, waker) {
+                break outcome;
+            }
+            world::sleep();
+        },
+    }
+}
+
+/// Acquires by the queue, suspends the tenure, resumes it, and releases.
+fn suspender(style: Style) {
+    let paths = match LockPaths::open(TARGET.as_ref(), true) {
+        Ok(paths) => paths,
+        Err(error) => return explained(&error, "opening"),
+    };
+    let queue = TargetQueue::new(paths.folder, &paths.target_path, false);
+    let request = Arc::new(Request::new(options(style), false));
+    let own = world::current().expect("an actor runs on a thread of its own");
+    watch_over(&queue);
+    let waker = Waker::from(Arc::new(Waking { thread: own, style, shared: false }));
+    let failed = |error: &Error, during: &str| {
+        witness::has_none("after an error");
+        explained(error, during);
+    };
+    witness::begins();
+    let tenure = match acquire_by_queue(&queue, &request, &waker) {
+        Ok(tenure) => tenure,
+        Err(error) => return failed(&error, "an acquire"),
+    };
+    let crashed = tenure.grant.previous.is_crashed();
+    witness::enters(Granted { style, shared: false, fence: tenure.fence, crashed });
+    world::step("works");
+    witness::leaves();
+    let grants = world::with(|world| world.witness().grants);
+    let suspended = suspension::suspend(&tenure, Arc::clone(&queue));
+    let suspended = match suspended {
+        Ok(suspended) => suspended,
+        Err(error) => {
+            // As a guard does, that is dropped.
+            let _ = queue.release(&tenure);
+            drop(tenure);
+            witness::released_badly();
+            return failed(&error, "a suspension");
+        }
+    };
+    drop(tenure);
+    witness::has_none("after a suspension");
+    world::step("waits for an answer");
+    witness::begins();
+    let resumed = match suspended.begin(LockKind::Exclusive, Wait::Forever, None) {
+        Ok(Begun::Granted(tenure)) => Ok(tenure),
+        Ok(Begun::Pending(pending)) => loop {
+            if let Some(outcome) = pending.poll(&waker) {
+                break outcome;
+            }
+            world::sleep();
+        },
+        Err(error) => Err(error),
+    };
+    let resumed = match resumed {
+        Ok(resumed) => resumed,
+        Err(error) => return failed(&error, "a resumption"),
+    };
+    let facts = resumed.facts();
+    let others = world::with(|world| world.witness().grants) != grants;
+    let crashed = facts.previous.is_crashed();
+    witness::enters(Granted { style, shared: false, fence: facts.fence.unwrap_or(0), crashed });
+    let meanwhile = suspended.meanwhile(&facts);
+    if meanwhile == Meanwhile::Nobody || others && meanwhile != Meanwhile::Others {
+        witness::violated(format!("a resumed tenure says {meanwhile:?}, and others held: {others}"));
+    }
+    drop(suspended);
+    world::step("works");
+    witness::leaves();
+    if let Err(error) = resumed.release() {
+        witness::released_badly();
+        explained(&error, "a release");
+    }
+    witness::has_none("after a release");
 }
 
 /// Starts threads that block for one lock. The process's queue passes it on between them, or leaves it open for a running

@@ -324,6 +324,7 @@ fn offer(world: &World, script: &Script, budget: &Budget, choices: &mut Vec<Choi
                 Actor::Native { .. }
                     | Actor::Holder { .. }
                     | Actor::Waiter { .. }
+                    | Actor::Suspender { .. }
                     | Actor::Crowd { .. }
                     | Actor::Clean
                     | Actor::Break { .. }

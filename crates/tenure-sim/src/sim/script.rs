@@ -11,6 +11,8 @@ pub enum Actor {
     Native { style: Style, rounds: usize },
     /// A native that waits in its process's queue, whose helper waits in the kernel's: `TargetQueue::enqueue`.
     Waiter { style: Style, shared: bool, rounds: usize },
+    /// A native that waits in its process's queue, and suspends its tenure once.
+    Suspender { style: Style },
     /// A native with several threads that block for one lock: `TargetQueue::acquire`.
     Crowd { style: Style, threads: usize, rounds: usize, waits: Waits },
     /// A native that acquires and stays.

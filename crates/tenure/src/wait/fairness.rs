@@ -80,7 +80,7 @@ impl TimeSlice {
 
     /// Waits, without the lock, until another process was granted it.
     pub(crate) fn back_off(&mut self, anchor: &Anchor) {
-        *self = match await_grant(anchor, &read_head(anchor)) {
+        *self = match await_grant(anchor, &read_head(anchor), Pace::Steady) {
             // Where the lock is free again, the next waiter is to have it: this process queues as the others do.
             true => TimeSlice::default(),
             false => TimeSlice::starting_now((self.doublings() + 1).min(MAX_DOUBLINGS)),
@@ -97,12 +97,24 @@ pub(crate) fn read_head(anchor: &Anchor) -> Head {
     Head(anchor.file.read(&mut head).ok().map(|_| head))
 }
 
+/// How often the record is read while another process is to be granted the lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Steady,
+    /// After intervals that are each twice as long as the one before.
+    Slowing,
+}
+
 /// Waits, without the lock, until another process was granted it since its record began with `before`, for [`BACK_OFF`] at
 /// most. Returns whether one was.
-pub(crate) fn await_grant(anchor: &Anchor, before: &Head) -> bool {
+pub(crate) fn await_grant(anchor: &Anchor, before: &Head, pace: Pace) -> bool {
     let end = sys::since_boot() + BACK_OFF;
+    let mut interval = CHECK_INTERVAL;
     while sys::since_boot() < end {
-        sys::pause(CHECK_INTERVAL);
+        sys::pause(interval);
+        if pace == Pace::Slowing {
+            interval *= 2;
+        }
         if let (Some(before), Some(after)) = (&before.0, &read_head(anchor).0)
             && before != after
         {

@@ -192,7 +192,7 @@ impl Tenure for FileTenure {
     }
 
     fn suspend(self: Arc<Self>) -> Result<Arc<dyn Suspension>> {
-        Ok(Arc::new(suspension::suspend(&self)?))
+        Ok(Arc::new(suspension::suspend(&self, registry::queue(&self.paths, false))?))
     }
 
     fn abandon(self: Arc<Self>) {

@@ -19,7 +19,7 @@ use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::Options;
 use crate::sys::{self, File, InterruptHandle, LockKind, Wakeup};
-use crate::wait::fairness::{TimeSlice, announce_waiter, await_grant, read_head};
+use crate::wait::fairness::{Pace, TimeSlice, announce_waiter, await_grant, read_head};
 use crate::wait::queue::{TargetQueue, WaitEnd, WaitedFile, Waiter};
 
 /// How long a foreign holder is waited for without a check, whatever its events say.
@@ -118,7 +118,7 @@ impl KernelWaiter<'_> {
             Ok(GrantOutcome::GivesWay) => {
                 let before = read_head(&anchor);
                 unlock_all(cached);
-                await_grant(&anchor, &before);
+                await_grant(&anchor, &before, Pace::Slowing);
                 Ok(Waited::Changed)
             }
             Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, head),

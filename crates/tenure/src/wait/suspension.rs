@@ -22,7 +22,6 @@ use crate::sys::{self, LockKind, Name, NameChange, NameWatch};
 use crate::util::thread_pool;
 use crate::wait::queue::TargetQueue;
 use crate::wait::queued;
-use crate::wait::registry;
 use crate::wait::tenure::FileTenure;
 
 /// The name changes of a lock file that was removed by the suspended tenure, and added by the resumed one.
@@ -64,12 +63,11 @@ pub(crate) fn check(tenure: &FileTenure) -> Result<()> {
     Ok(())
 }
 
-/// Suspends the tenure. After an error it is held, but where its release failed.
-pub(crate) fn suspend(tenure: &Arc<FileTenure>) -> Result<FileSuspension> {
+/// Suspends the tenure of `queue`. After an error it is held, but where its release failed.
+pub(crate) fn suspend(tenure: &Arc<FileTenure>, queue: Arc<TargetQueue>) -> Result<FileSuspension> {
     check(tenure)?;
     let (paths, request) = (&tenure.paths, &tenure.request);
     let Some(anchor) = tenure.grant.anchor.as_deref() else { return Err(no_anchor(paths)) };
-    let queue = registry::queue(paths, false);
     // All of this comes before the release: what happens from then on is seen.
     let watch = watch_name(paths, &tenure.grant.lock_file, anchor);
     let mut place = Place::take(paths, anchor, tenure.fence);

@@ -16,7 +16,8 @@ impl Kernel {
                 || inode.links == 0
                 || inode.locks.iter().any(|(held, _)| *held == open)
                 || inode.leases.iter().any(|(held, _)| *held == open)
-                || inode.keepers.contains(&open))
+                || inode.keepers.contains(&open)
+                || inode.marks.iter().any(|(marked, _)| *marked == open))
     }
 
     pub(in crate::kernel) fn close(&mut self, open: usize) {
@@ -31,6 +32,11 @@ impl Kernel {
         inode.locks.retain(|(held, _)| *held != open);
         inode.leases.retain(|(held, _)| *held != open);
         inode.keepers.retain(|keeper| *keeper != open);
+        let marks = inode.marks.len();
+        inode.marks.retain(|(marked, _)| *marked != open);
+        if marks != inode.marks.len() {
+            self.changes += 1;
+        }
         inode.opens -= 1;
         if file.access == Access::ReadWrite {
             inode.writers -= 1;
@@ -43,6 +49,22 @@ impl Kernel {
             self.changes += 1;
         }
         self.drop_if_unused(file.inode);
+    }
+
+    /// `fcntl(2)`, `F_OFD_SETLK` of a numbered byte, for reading.
+    pub(in crate::kernel) fn mark(&mut self, open: usize, number: u64) {
+        let inode = self.inode_of(open);
+        let inode = self.inodes[inode].as_mut().expect("an inode that is in use");
+        if !inode.marks.contains(&(open, number)) {
+            inode.marks.push((open, number));
+            self.changes += 1;
+        }
+    }
+
+    /// `fcntl(2)`, `F_OFD_GETLK` of a numbered byte, for writing.
+    pub(in crate::kernel) fn is_marked(&self, open: usize, number: u64) -> bool {
+        let marks = &self.inode(self.inode_of(open)).marks;
+        marks.iter().any(|(marked, byte)| *marked != open && *byte == number)
     }
 
     /// `flock(2)`, `LOCK_NB`. A lock of the other kind is released first, and stays released if the new one is refused.

@@ -145,6 +145,8 @@ pub(crate) struct Inode {
     leases: Vec<(usize, LockKind)>,
     /// The open files that keep its name.
     keepers: Vec<usize>,
+    /// The numbered bytes that are marked, each with its open file.
+    marks: Vec<(usize, u64)>,
     /// The number of events that inotify would report.
     events: u64,
 }
@@ -323,6 +325,7 @@ impl Kernel {
             queue: Vec::new(),
             leases: Vec::new(),
             keepers: Vec::new(),
+            marks: Vec::new(),
             events: 0,
         };
         match self.inodes.iter().position(Option::is_none) {

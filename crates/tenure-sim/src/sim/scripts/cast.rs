@@ -46,6 +46,8 @@ pub(super) const LATE_FLOCK_PAIR: Actor =
 pub(super) const READER: Actor = Actor::Reader;
 pub(super) const BREAK: Actor = Actor::Break { force: true };
 pub(super) const WAITER: Actor = Actor::Waiter { style: Style::LockFile, shared: false, rounds: 1 };
+pub(super) const SUSPENDER: Actor = Actor::Suspender { style: Style::LockFile };
+pub(super) const FLOCK_SUSPENDER: Actor = Actor::Suspender { style: Style::Flock };
 pub(super) const HOLDER: Actor = Actor::Holder { style: Style::LockFile };
 /// The first native judges a dead lock file, a foreign program replaces it, and the native exchanges the live file away and
 /// dies.

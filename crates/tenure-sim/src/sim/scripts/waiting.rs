@@ -40,6 +40,52 @@ pub(super) const SCRIPTS: &[Script] = &[
         ..PLAIN
     },
     Script {
+        name: "suspended",
+        about: "a native that suspends its tenure, and one that waits",
+        left: &[Left::Anchor],
+        actors: &[SUSPENDER, WAITER],
+        deaths: 1,
+        preemptions: Some(3),
+        ..PLAIN
+    },
+    Script {
+        name: "suspended-two",
+        about: "two natives that suspend their tenures, and one that tries",
+        left: &[Left::Anchor],
+        actors: &[SUSPENDER, SUSPENDER, LOCK_FILE],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "suspended-foreign",
+        about: "a native that suspends its tenure, one that waits, and a foreign program",
+        left: &[Left::Anchor],
+        actors: &[SUSPENDER, WAITER, FOREIGN],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "suspended-flock",
+        about: "a native in flock style that suspends its tenure, one that waits, and flock(1)",
+        left: &[Left::Anchor],
+        actors: &[FLOCK_SUSPENDER, FLOCK_WAITER, Actor::Flock],
+        deaths: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
+        name: "suspended-errors",
+        about: "a native that suspends its tenure and one that tries, with a call that fails",
+        left: &[Left::Anchor],
+        actors: &[SUSPENDER, LOCK_FILE],
+        deaths: 1,
+        failures: 1,
+        preemptions: Some(2),
+        ..PLAIN
+    },
+    Script {
         name: "threads",
         about: "two threads of one process, each of them twice, beside another process",
         left: &[Left::Anchor],
