@@ -21,11 +21,15 @@ fn hold<'a>(scratch: &Scratch, options: impl IntoIterator<Item = &'a str>) -> (R
     (holder, record)
 }
 
-/// Returns the script in `tenure hold --help`.
-fn example(scratch: &Scratch) -> String {
+/// Returns the script in `tenure hold --help` that begins with this line.
+fn example_from(scratch: &Scratch, first: &str) -> String {
     let help = scratch.done(["hold", "--help"]).stdout;
-    let from = help.find("    coproc LOCK").expect("the example");
+    let from = help.find(first).expect("the example");
     help[from..].lines().take_while(|line| !line.is_empty()).map(|line| line.to_owned() + "\n").collect()
+}
+
+fn example(scratch: &Scratch) -> String {
+    example_from(scratch, "    coproc LOCK")
 }
 
 fn bash(scratch: &Scratch, script: &str) -> Command {
@@ -35,6 +39,12 @@ fn bash(scratch: &Scratch, script: &str) -> Command {
     bash.env("PATH", format!("{}:{path}", program.display())).env_remove("TENURE_TIMEOUT");
     bash.arg("-c").arg(script).current_dir(scratch.path()).stdin(Stdio::null());
     bash
+}
+
+/// Sends a line, and returns its answer.
+fn ask(holder: &mut Running, line: &str) -> Value {
+    holder.say(line);
+    serde_json::from_str(&holder.stdout.next()).unwrap()
 }
 
 fn is_free(scratch: &Scratch, target: &str) -> bool {
@@ -96,7 +106,9 @@ fn the_record_is_one_line_and_the_end_of_input_releases() {
     let found = scratch.json(["status", "--json", "dir/a"]);
     assert_eq!(found["holder"]["fence"], record["tenure"]["fence"]);
     // Input is not the end of input.
-    holder.say("still here");
+    holder.say("");
+    let refused = ask(&mut holder, "still here")["error"].to_string();
+    assert!(refused.contains("neither `suspend` nor `resume`: still here"), "{refused}");
     assert!(!is_free(&scratch, "dir/a"));
     assert_eq!(holder.finish().code(), Some(0));
     assert_eq!((holder.stdout.rest(), holder.stderr.rest()), (vec![], vec![]));
@@ -225,4 +237,138 @@ fn sigkill_frees_the_lock_and_the_next_holder_gets_a_crash_report() {
     let done = scratch.done(["run", "a", "--", "true"]);
     assert_eq!(done.code, Some(0));
     assert!(done.stderr.contains("took over a from pid"), "{done:?}");
+}
+
+#[test]
+fn a_script_lets_others_in_and_learns_whether_they_held() {
+    let scratch = Scratch::new();
+    let (mut holder, record) = hold(&scratch, ["a"]);
+    let suspended = ask(&mut holder, "suspend");
+    assert_eq!(
+        suspended,
+        serde_json::json!({
+            "suspended": true, "fence": record["tenure"]["fence"], "goesFirst": true
+        })
+    );
+    let found = scratch.json(["status", "--json", "a"]);
+    assert_eq!((&found["state"], &found["suspended"][0]["pid"]), (&"free".into(), &holder.pid().into()), "{found}");
+    let shown = scratch.done(["status", "a"]).stdout;
+    assert!(shown.contains(&format!("suspended by pid {}", holder.pid())), "{shown}");
+    let resumed = ask(&mut holder, "resume");
+    assert_eq!((&resumed["resumed"], &resumed["changed"]), (&true.into(), &false.into()), "{resumed}");
+    assert_eq!((&resumed["meanwhile"], &resumed["crashed"]), (&"nobody".into(), &Value::Null));
+    assert!(resumed["record"]["tenure"]["fence"].as_u64() > record["tenure"]["fence"].as_u64());
+    assert!(!is_free(&scratch, "a"));
+
+    ask(&mut holder, "suspend");
+    assert!(is_free(&scratch, "a"));
+    let resumed = ask(&mut holder, "resume");
+    assert_eq!((&resumed["changed"], &resumed["meanwhile"]), (&true.into(), &"others".into()), "{resumed}");
+
+    ask(&mut holder, "suspend");
+    let (mut other, _) = hold(&scratch, ["a"]);
+    kill(other.pid(), Signal::KILL);
+    other.wait();
+    let resumed = ask(&mut holder, "resume");
+    assert_eq!(resumed["crashed"]["pid"], other.pid(), "{resumed}");
+    assert_eq!(holder.finish().code(), Some(0));
+    assert!(is_free(&scratch, "a"));
+}
+
+#[test]
+fn the_script_in_the_help_reads_again_only_what_may_have_changed() {
+    if !common::needs("jq") {
+        return;
+    }
+    let scratch = Scratch::new();
+    for (name, body) in [("ask-the-model.sh", "eval \"$ASKED\""), ("read-again.sh", "echo read again")] {
+        let path = scratch.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let begin: String = example(&scratch).lines().take(3).map(|line| line.to_owned() + "\n").collect();
+    let script = begin + &example_from(&scratch, "    echo suspend >&") + "echo \"held $?\"";
+    for (asked, expected) in [("true", "held 0\n"), ("tenure run sessions/main.jsonl -- true", "read again\nheld 0\n")]
+    {
+        let done = Done::from(bash(&scratch, &script).env("ASKED", asked).output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str(), done.stdout.as_str()), (Some(0), "", expected), "{script}");
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_obeyed_changes_nothing() {
+    let scratch = Scratch::new();
+    let (mut holder, _) = hold(&scratch, ["a"]);
+    assert!(ask(&mut holder, "resume")["error"].to_string().contains("`suspend` comes first"));
+    assert!(!is_free(&scratch, "a"));
+    ask(&mut holder, "suspend");
+    assert!(ask(&mut holder, "suspend")["error"].to_string().contains("suspended already"));
+    assert_eq!(ask(&mut holder, " resume ")["resumed"], true);
+    let long = "x".repeat(5000);
+    assert!(ask(&mut holder, &long)["error"].to_string().contains("neither"));
+    assert!(holder.stdout.next().contains("neither"), "its rest is a line as well");
+    assert_eq!(holder.finish().code(), Some(0));
+
+    for options in [&["--shared", "--flock"][..], &["--no-record"], &["--slots", "2"]] {
+        let (mut holder, _) = hold(&scratch, options.iter().copied().chain(["b"]));
+        let refused = ask(&mut holder, "suspend")["error"].to_string();
+        assert!(refused.contains("cannot be suspended"), "{options:?}: {refused}");
+        assert_eq!(holder.finish().code(), Some(0), "{options:?}");
+    }
+}
+
+#[test]
+fn a_resume_that_finds_the_lock_busy_ends_with_75() {
+    let scratch = Scratch::new();
+    for (options, code) in [(&["--timeout", "50ms"][..], 75), (&["-n"], 75), (&["-E", "7", "-n"], 7)] {
+        let (mut holder, _) = hold(&scratch, options.iter().copied().chain(["a"]));
+        ask(&mut holder, "suspend");
+        let (mut other, _) = hold(&scratch, ["a"]);
+        holder.say("resume");
+        assert_eq!(holder.wait().code(), Some(code), "{options:?}");
+        assert!(holder.stderr.rest()[0].contains(&other.pid().to_string()));
+        assert_eq!(holder.stdout.rest(), [""; 0]);
+        assert_eq!(other.finish().code(), Some(0));
+    }
+}
+
+#[test]
+fn what_comes_after_resume_is_obeyed_once_the_lock_is_held() {
+    let scratch = Scratch::new();
+    let (mut holder, _) = hold(&scratch, ["a"]);
+    ask(&mut holder, "suspend");
+    let (mut other, _) = hold(&scratch, ["a"]);
+    holder.say("resume");
+    holder.stderr.until("waiting for a");
+    holder.say("suspend");
+    assert_eq!(other.finish().code(), Some(0));
+    assert!(holder.stdout.next().starts_with("{\"resumed\":true"));
+    assert!(holder.stdout.next().starts_with("{\"suspended\":true"));
+    assert!(is_free(&scratch, "a"));
+    // The end of input gives a suspended lock up.
+    assert_eq!(holder.finish().code(), Some(0));
+    assert_eq!(scratch.json(["status", "--json", "a"])["suspended"], Value::Null);
+}
+
+#[test]
+fn the_end_of_input_or_a_signal_ends_a_resume() {
+    for signal in [None, Some(Signal::TERM)] {
+        let scratch = Scratch::new();
+        let (mut holder, _) = hold(&scratch, ["a"]);
+        ask(&mut holder, "suspend");
+        let (mut other, _) = hold(&scratch, ["a"]);
+        holder.say("resume");
+        holder.stderr.until("waiting for a");
+        match signal {
+            None => assert_eq!(holder.finish().code(), Some(0)),
+            Some(signal) => {
+                holder.signal(signal);
+                assert_eq!(holder.wait().signal(), Some(signal.as_raw()));
+            }
+        }
+        assert_eq!(holder.stdout.rest(), [""; 0]);
+        assert_eq!(scratch.json(["status", "--json", "a"])["holder"]["pid"], other.pid());
+        assert_eq!(other.finish().code(), Some(0));
+        assert!(is_free(&scratch, "a"));
+    }
 }

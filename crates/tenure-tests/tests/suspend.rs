@@ -131,10 +131,13 @@ fn it_says_whether_another_program_held_meanwhile() {
             "unknown",
             "the record was lost"
         );
-        assert_eq!(cycle(&mut actor, &|| {
-            std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
-            drop(other.acquire().unwrap());
-        }), "others");
+        assert_eq!(
+            cycle(&mut actor, &|| {
+                std::fs::remove_dir_all(dir.path().join(".tenure")).unwrap();
+                drop(other.acquire().unwrap());
+            }),
+            "others"
+        );
     }
     let found = tenure::status(&target).unwrap();
     assert_eq!(found.holder.unwrap().label.as_deref(), Some("mine"));

@@ -172,7 +172,7 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
 }
 
 /// Returns the failure for an error of an acquire, with the exit code and the hints of this call.
-fn failure(args: &LockOptions, target: &Path, error: tenure::Error) -> Failure {
+pub(crate) fn failure(args: &LockOptions, target: &Path, error: tenure::Error) -> Failure {
     let (busy, skipped) = (error.is_busy(), error.is_skipped());
     let names_a_command = error.hint().is_some_and(|hint| hint.contains("tenure "));
     let mut failure = Failure::from(error);

@@ -21,7 +21,7 @@ const DRAW_AGAIN: Duration = Duration::from_secs(1);
 
 /// Announces the holder. On a terminal in whose foreground this process is, the announcement is one line that is updated in
 /// place and erased at the end. Elsewhere it is printed once, and again when the holder changes.
-pub(super) struct Announcer<'a> {
+pub(crate) struct Announcer<'a> {
     live: Option<LiveLine>,
     target: &'a Path,
     /// The server that keeps the lock; `None` for a lock in files.
@@ -100,7 +100,7 @@ fn is_own(found: &Status) -> bool {
 }
 
 impl<'a> Announcer<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         target: &'a Path,
         server: Option<Scheme>,
         slots: Option<u32>,
@@ -185,12 +185,12 @@ impl<'a> Announcer<'a> {
     }
 
     /// Returns the time until the next update.
-    pub(super) fn next_update(&self) -> Duration {
+    pub(crate) fn next_update(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
     /// Updates the announcement, if it is time to.
-    pub(super) fn update(&mut self) {
+    pub(crate) fn update(&mut self) {
         let now = Instant::now();
         if now < self.next && !self.has_answer() {
             return;

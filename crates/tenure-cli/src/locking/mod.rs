@@ -5,7 +5,7 @@ mod announcer;
 mod readers;
 mod signals;
 
-pub(crate) use acquire::{Held, Refresh, acquire, check_interval};
-pub(crate) use announcer::TenureId;
+pub(crate) use acquire::{Held, Refresh, acquire, check_interval, failure};
+pub(crate) use announcer::{Announcer, TenureId};
 pub(crate) use readers::{Readers, linger};
 pub(crate) use signals::{Stop, die_by, next_ending_signal};

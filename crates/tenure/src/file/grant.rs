@@ -192,11 +192,7 @@ mod tests {
         for (request, label, style) in [
             (request("other"), "other", RecordStyle::LockFile),
             (one, "one", RecordStyle::LockFile),
-            (
-                Request::new(Options::default().label("one").record(false), false),
-                "one",
-                RecordStyle::Flock,
-            ),
+            (Request::new(Options::default().label("one").record(false), false), "one", RecordStyle::Flock),
         ] {
             let record = next(&request, &last);
             let native = record.native.as_ref().unwrap();

@@ -54,9 +54,8 @@ pub(crate) fn carry_on(
     // A tenure that was forgotten is resumed as any other acquire.
     let own_place = suspended.iter().find(|tenure| Some(tenure.fence) == own).map(|tenure| tenure.fence);
     suspended.retain(|tenure| Some(tenure.fence) != own);
-    let goes_first = |tenure: &SuspendedTenure| {
-        own_place.is_none_or(|own| tenure.fence < own) && is_resumed(tenure, &anchor.file)
-    };
+    let goes_first =
+        |tenure: &SuspendedTenure| own_place.is_none_or(|own| tenure.fence < own) && is_resumed(tenure, &anchor.file);
     if suspended.iter().any(goes_first) {
         match courtesy(prior.state().map_or(0, |state| state.fence)) {
             Courtesy::GiveWay => return Carried::GivesWay,

@@ -225,7 +225,8 @@ mod tests {
         found.suspended = vec![SuspendedHolder::of(&SuspendedTenure { pid: 7, fence: 8 })];
         assert_eq!(
             serde_json::to_string(&found).unwrap(),
-            r#"{"target":"a","lockFile":"a.lock","style":"lock-file","state":"free","reasons":[],"holder":null,"#.to_owned()
+            r#"{"target":"a","lockFile":"a.lock","style":"lock-file","state":"free","reasons":[],"holder":null,"#
+                .to_owned()
                 + r#""waiters":null,"openBy":[],"suspended":[{"pid":7,"fence":8}]}"#
         );
     }

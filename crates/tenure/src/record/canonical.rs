@@ -161,7 +161,13 @@ impl<'a> Parser<'a> {
             _ => return None,
         };
         let pid = (!masked).then_some(pid);
-        Some(Head { pid, created_at, foreign_start_time, max_hold, prior: PriorState { fence, state, style, suspended: false } })
+        Some(Head {
+            pid,
+            created_at,
+            foreign_start_time,
+            max_hold,
+            prior: PriorState { fence, state, style, suspended: false },
+        })
     }
 
     fn take_bytes(&mut self, expected: &[u8]) -> Option<()> {

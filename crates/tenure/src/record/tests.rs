@@ -720,7 +720,8 @@ fn a_malformed_list_of_suspended_tenures_counts_as_none() {
         native(&text).suspended.map(|all| all.to_vec())
     };
     assert_eq!(with(r#"[{"pid": 7, "fence": 8, "more": []}]"#), Some(vec![SuspendedTenure { pid: 7, fence: 8 }]));
-    for malformed in ["[]", "null", "7", "{}", r#"[{"pid": 7}]"#, r#"[{"pid": 0, "fence": 8}]"#, r#"[{"pid": 7, "fence": "8"}]"#]
+    for malformed in
+        ["[]", "null", "7", "{}", r#"[{"pid": 7}]"#, r#"[{"pid": 0, "fence": 8}]"#, r#"[{"pid": 7, "fence": "8"}]"#]
     {
         assert_eq!(with(malformed), None, "{malformed}");
     }

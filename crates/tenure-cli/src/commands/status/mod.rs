@@ -149,6 +149,10 @@ fn text(found: &Status) -> String {
     if !found.open_by.is_empty() {
         line("open by", describe::pids(&found.open_by));
     }
+    if !found.suspended.is_empty() {
+        let pids: Vec<i64> = found.suspended.iter().map(|suspended| suspended.pid).collect();
+        line("suspended", format!("by {}, to be resumed before those that wait", describe::pids(&pids)));
+    }
     let lock_file = describe::path(&found.lock_file);
     match found.state {
         State::Free => {}

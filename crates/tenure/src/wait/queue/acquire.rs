@@ -199,8 +199,7 @@ impl TargetQueue {
         };
         let mut yielded = false;
         let mut yields = |anchor: &Anchor| {
-            yielded =
-                entry != Entry::Try && request.resumes.is_none() && time_slice.should_yield(&paths, anchor);
+            yielded = entry != Entry::Try && request.resumes.is_none() && time_slice.should_yield(&paths, anchor);
             yielded
         };
         // An acquire that does not wait does not queue either.

@@ -85,7 +85,12 @@ impl TargetQueue {
         }
         // Where tenures are suspended, the kernel and the record decide who is next.
         if let Some(next) = next.filter(|_| !names_suspended(&record)) {
-            if may_open && next.sleeps() && !next.resumes() && !tenure.is_crash_unreported() && release::has_names(&tenure.grant) {
+            if may_open
+                && next.sleeps()
+                && !next.resumes()
+                && !tenure.is_crash_unreported()
+                && release::has_names(&tenure.grant)
+            {
                 self.leave_open(tenure, record);
                 return Ok(());
             }

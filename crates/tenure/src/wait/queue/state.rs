@@ -8,16 +8,16 @@ use std::thread::ThreadId;
 
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
-use crate::file::suspended::Courtesy;
 use crate::file::status::current_holder;
+use crate::file::suspended::Courtesy;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
 use crate::record::Record;
 use crate::sys::{self, FileId, InterruptHandle, LockKind, Moment, Wakeup};
 use crate::util::ticket::{self, Ticket};
 use crate::util::wait_queue::{WaitQueue, Waits};
-use crate::wait::fairness::TimeSlice;
 use crate::wait::courtesy::GivingWay;
+use crate::wait::fairness::TimeSlice;
 use crate::wait::fd_cache::{CachesFiles, Recency};
 use crate::wait::tenure::FileTenure;
 
