@@ -1,6 +1,6 @@
 //! Waits of tasks and greenlets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tenure::{AcquireFuture, Lock, Requester};
+use tenure::{AcquireFuture, Requester};
 
-use crate::attempt::{Attempt, try_or_enqueue};
+use crate::attempt::{Attempt, Source, try_or_enqueue};
 use crate::doorbell::Doorbell;
 use crate::error::OrRaise;
 use crate::guard::Guard;
@@ -37,17 +37,17 @@ pub(crate) enum Start {
 }
 
 /// Tries to acquire, and joins the queue if the lock is busy.
-pub(crate) fn start(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<Start> {
-    Ok(match try_or_enqueue(py, lock, shared, timeout.wait(), Requester::Task).or_raise(py)? {
+pub(crate) fn start(py: Python<'_>, source: Source<'_>, timeout: Timeout) -> PyResult<Start> {
+    Ok(match try_or_enqueue(py, source, timeout.wait(), Requester::Task).or_raise(py)? {
         Attempt::Granted(guard) => Start::Granted(Guard::new(guard)),
-        Attempt::Queued(acquiring) => Start::Waiting(Waiting::new(acquiring, lock)),
+        Attempt::Queued(acquiring) => Start::Waiting(Waiting::new(acquiring, source.target())),
     })
 }
 
 impl Waiting {
-    pub(crate) fn new(acquiring: AcquireFuture, lock: &Lock) -> Waiting {
+    pub(crate) fn new(acquiring: AcquireFuture, target: &Path) -> Waiting {
         let queued = Queued { acquiring, waker: Waker::noop().clone() };
-        Waiting { queued: Mutex::new(Some(queued)), target: lock.target().to_owned() }
+        Waiting { queued: Mutex::new(Some(queued)), target: target.to_owned() }
     }
 
     fn queued(&self) -> MutexGuard<'_, Option<Queued>> {

@@ -5,16 +5,22 @@ use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use tenure::Previous;
+use tenure::{Meanwhile, Previous};
 
+use crate::attempt::Source;
 use crate::error::{self, OrRaise};
+use crate::event_loop::{self, Start};
 use crate::green::green_threads;
 use crate::holder::Holder;
 use crate::releasing::Releasing;
+use crate::timeout::Timeout;
+use crate::wait;
 
 const FORKED: &str = "the parent process holds the lock, not this forked child";
 const RELEASED: &str = "the lock was released";
+const SUSPENDED: &str = "the lock is suspended";
 
 /// A held lock, which acquire() and ``with`` return. It is released by release(), at the end of a with block, or when the
 /// last reference to it is dropped.
@@ -35,33 +41,51 @@ pub(crate) struct Guard {
     /// only locked for a move, with the GIL held.
     guard: ManuallyDrop<Mutex<Slot>>,
     pid: u32,
-    fence: Option<u64>,
     shared: bool,
     target: PathBuf,
+    facts: Mutex<Facts>,
+}
+
+/// What a resumed guard has anew.
+#[derive(Clone)]
+struct Facts {
+    fence: Option<u64>,
     previous: Option<Holder>,
+}
+
+impl Facts {
+    fn of(guard: &tenure::Guard) -> Facts {
+        let previous = match guard.previous() {
+            Previous::Crashed(holder) => Some(Holder::from(&**holder)),
+            Previous::Clean => None,
+        };
+        Facts { fence: guard.fence(), previous }
+    }
 }
 
 enum Slot {
     Here(tenure::Guard),
     /// Another thread, which has released the GIL, makes a call with the guard.
     Lent,
+    Suspended(tenure::Suspended),
+    /// It is being resumed.
+    Resuming,
     Released,
 }
 
 impl Guard {
     pub(crate) fn new(guard: tenure::Guard) -> Guard {
-        let previous = match guard.previous() {
-            Previous::Crashed(holder) => Some(Holder::from(&**holder)),
-            Previous::Clean => None,
-        };
         Guard {
             pid: std::process::id(),
-            fence: guard.fence(),
             shared: guard.is_shared(),
             target: guard.target().to_owned(),
-            previous,
+            facts: Mutex::new(Facts::of(&guard)),
             guard: ManuallyDrop::new(Mutex::new(Slot::Here(guard))),
         }
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns false in a forked child of the process that acquired.
@@ -73,7 +97,7 @@ impl Guard {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the guard out and leaves `replacement`. Returns `None` after a release.
+    /// Takes the guard out and leaves `replacement`. Returns `None` after a release, and while the lock is suspended.
     fn take(&self, py: Python<'_>, replacement: Slot) -> Option<tenure::Guard> {
         loop {
             let mut slot = self.slot();
@@ -82,11 +106,11 @@ impl Guard {
                     *slot = replacement;
                     return Some(guard);
                 }
-                Slot::Released => {
-                    *slot = Slot::Released;
+                Slot::Lent => {}
+                other => {
+                    *slot = other;
                     return None;
                 }
-                Slot::Lent => {}
             }
             drop(slot);
             // Another thread makes a few system calls with the guard, and needs the GIL to finish.
@@ -99,15 +123,105 @@ impl Guard {
         if !self.is_own_process() {
             return Err(error::lost(py, &self.target, FORKED));
         }
-        let Some(guard) = self.take(py, Slot::Lent) else {
-            return Err(error::lost(py, &self.target, RELEASED));
-        };
+        let Some(guard) = self.take(py, Slot::Lent) else { return Err(self.not_held(py)) };
         let (result, guard) = py.detach(move || (call(&guard), guard));
         *self.slot() = Slot::Here(guard);
         Ok(result)
     }
 
+    fn not_held(&self, py: Python<'_>) -> PyErr {
+        let why = if matches!(*self.slot(), Slot::Released) { RELEASED } else { SUSPENDED };
+        error::lost(py, &self.target, why)
+    }
+
+    /// Gives a suspended lock up. One that is being resumed is released once it is held.
+    fn give_up_suspended(&self, py: Python<'_>) {
+        let mut slot = self.slot();
+        if matches!(*slot, Slot::Suspended(_) | Slot::Resuming) {
+            let suspended = std::mem::replace(&mut *slot, Slot::Released);
+            drop(slot);
+            py.detach(|| drop(suspended));
+        }
+    }
+
+    /// Suspends the lock.
+    fn suspend_guard(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, tenure::Guard::can_suspend)?.or_raise(py)?;
+        let Some(guard) = self.take(py, Slot::Lent) else { return Err(self.not_held(py)) };
+        let suspended = py.detach(|| guard.suspend());
+        let mut slot = self.slot();
+        match suspended {
+            Ok(suspended) => {
+                *slot = Slot::Suspended(suspended);
+                Ok(())
+            }
+            Err(error) => {
+                // It was released.
+                *slot = Slot::Released;
+                drop(slot);
+                Err(error::exception(py, &error))
+            }
+        }
+    }
+
+    /// Takes the suspended lock out, to resume it.
+    fn begin_resumption(&self, py: Python<'_>) -> PyResult<tenure::Suspended> {
+        if !self.is_own_process() {
+            return Err(error::lost(py, &self.target, FORKED));
+        }
+        let mut slot = self.slot();
+        match std::mem::replace(&mut *slot, Slot::Resuming) {
+            Slot::Suspended(suspended) => Ok(suspended),
+            other => {
+                let why = match &other {
+                    Slot::Released => RELEASED,
+                    Slot::Resuming => "the lock is being resumed already",
+                    _ => "the lock is not suspended",
+                };
+                *slot = other;
+                drop(slot);
+                Err(PyRuntimeError::new_err(format!("{}: {why}", tenure::escape::path(&self.target))))
+            }
+        }
+    }
+
+    /// Puts the resumed guard back, and returns what is known of the time in between. After an error the lock is given up.
+    fn end_resumption(
+        &self,
+        py: Python<'_>,
+        suspended: tenure::Suspended,
+        outcome: PyResult<tenure::Guard>,
+    ) -> PyResult<Meanwhile> {
+        let resumed = outcome.map(|guard| py.detach(|| suspended.resumed(guard)));
+        let mut slot = self.slot();
+        let state = std::mem::replace(&mut *slot, Slot::Released);
+        match (state, resumed) {
+            (Slot::Resuming, Ok(resumed)) => {
+                let meanwhile = resumed.meanwhile;
+                *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Facts::of(&resumed.guard);
+                *slot = Slot::Here(resumed.guard);
+                drop(slot);
+                py.detach(|| drop(suspended));
+                Ok(meanwhile)
+            }
+            (state, resumed) => {
+                drop(slot);
+                let error = match resumed {
+                    Err(error) => error,
+                    // It was released meanwhile, by another thread or task.
+                    Ok(resumed) => {
+                        py.detach(|| drop(resumed));
+                        error::lost(py, &self.target, RELEASED)
+                    }
+                };
+                py.detach(|| drop((state, suspended)));
+                Err(error)
+            }
+        }
+    }
+
     fn release_guard(&self, py: Python<'_>) -> PyResult<()> {
+        self.give_up_suspended(py);
         let Some(guard) = self.take(py, Slot::Released) else { return Ok(()) };
         // Only the release of a lock with a lease waits for a server.
         match guard.lease().and_then(|_| green_threads(py)) {
@@ -121,6 +235,7 @@ impl Guard {
 
     /// Releases. Returns what is left to wait for.
     fn start_release(&self, py: Python<'_>) -> PyResult<Option<Releasing>> {
+        self.give_up_suspended(py);
         match self.take(py, Slot::Released) {
             Some(guard) => py.detach(|| Releasing::start(guard)).or_raise(py),
             None => Ok(None),
@@ -134,6 +249,10 @@ impl Guard {
 
     pub(crate) fn is_released(&self) -> bool {
         matches!(*self.slot(), Slot::Released)
+    }
+
+    fn is_suspended(&self) -> bool {
+        matches!(*self.slot(), Slot::Suspended(_) | Slot::Resuming)
     }
 
     /// Releases at the end of a with block. Returns false: `body`, the block's exception, always propagates.
@@ -179,14 +298,14 @@ impl Guard {
     /// it has seen. None for a shared lock and for one without a record.
     #[getter]
     fn fence(&self) -> Option<u64> {
-        self.fence
+        self.facts().fence
     }
 
     /// The previous holder, if it died or was revoked while it held: the protected data may be half-written. None if it
     /// released the lock.
     #[getter]
     fn previous(&self) -> Option<Holder> {
-        self.previous.clone()
+        self.facts().previous
     }
 
     /// True for a shared lock.
@@ -209,7 +328,7 @@ impl Guard {
     /// True once check() would raise Lost. Raises the system's error where that cannot be determined.
     #[getter]
     fn lost(&self, py: Python<'_>) -> PyResult<bool> {
-        if !self.is_own_process() || self.is_released() {
+        if !self.is_own_process() || self.is_released() || self.is_suspended() {
             return Ok(true);
         }
         match self.call(py, tenure::Guard::check)? {
@@ -257,6 +376,44 @@ impl Guard {
     /// Records that the work succeeded, for later acquires with ``not_more_often_than``. Call it before the release.
     fn mark_successful(&self, py: Python<'_>) -> PyResult<()> {
         self.call(py, tenure::Guard::mark_successful)?.or_raise(py)
+    }
+
+    /// Lets others hold the lock for a while, as for a long network call, until resume() of the returned object. Then this
+    /// guard holds it again, before processes that wait already, and resume() says whether others held it meanwhile.
+    ///
+    /// While it is suspended, check() raises Lost, and release() gives it up for good.
+    ///
+    /// ::
+    ///
+    ///     suspended = guard.suspend()
+    ///     answer = ask_a_model(messages)
+    ///     if suspended.resume(timeout=60):
+    ///         messages = read_again()
+    ///
+    /// Raises:
+    ///     tenure.Unsupported: For a shared lock, one with slots, without a record or on a server, and while another guard
+    ///         of this process holds it too. The lock stays held.
+    ///     tenure.Lost: If the lock was lost.
+    fn suspend(slf: &Bound<'_, Self>) -> PyResult<Suspended> {
+        slf.get().suspend_guard(slf.py())?;
+        Ok(Suspended::new(slf, Timeout::Forever))
+    }
+
+    /// Returns a context manager that suspends the lock for a ``with`` or an ``async with`` block, and resumes it at the
+    /// block's end.
+    ///
+    /// ::
+    ///
+    ///     with guard.suspended() as suspended:
+    ///         answer = ask_a_model(messages)
+    ///     if suspended.changed:
+    ///         messages = read_again()
+    ///
+    /// Args:
+    ///     timeout: How long the end of the block waits for the lock, in seconds. None waits without a limit.
+    #[pyo3(signature = (timeout = Timeout::Forever), text_signature = "($self, timeout=None)")]
+    fn suspended(slf: &Bound<'_, Self>, timeout: Timeout) -> Suspended {
+        Suspended::new(slf, timeout.or(Timeout::Forever))
     }
 
     /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
@@ -312,9 +469,10 @@ impl Guard {
         let state = match () {
             () if !self.is_own_process() => "of the parent process",
             () if self.is_released() => "released",
+            () if self.is_suspended() => "suspended",
             () => "held",
         };
-        let fence = self.fence.map_or("no fence".to_owned(), |fence| format!("fence {fence}"));
+        let fence = self.facts().fence.map_or("no fence".to_owned(), |fence| format!("fence {fence}"));
         format!("<tenure.Guard {target}, {fence}, {state}>")
     }
 }
@@ -325,9 +483,187 @@ impl Drop for Guard {
             return;
         }
         let slot = self.guard.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Slot::Here(guard) = std::mem::replace(slot, Slot::Released) {
+        let slot = std::mem::replace(slot, Slot::Released);
+        if matches!(slot, Slot::Here(_) | Slot::Suspended(_)) {
             // At the interpreter's end try_attach() fails, and drops the guard on this thread as it is.
-            Python::try_attach(|py| py.detach(|| drop(guard)));
+            Python::try_attach(|py| py.detach(|| drop(slot)));
+        }
+    }
+}
+
+/// A suspended lock, which Guard.suspend() and Guard.suspended() return.
+#[pyclass(frozen, module = "tenure")]
+pub(crate) struct Suspended {
+    guard: Py<Guard>,
+    timeout: Timeout,
+    /// The lock of a resume() that waits in an event loop.
+    waiting: ManuallyDrop<Mutex<Option<tenure::Suspended>>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+impl Suspended {
+    fn new(guard: &Bound<'_, Guard>, timeout: Timeout) -> Suspended {
+        let guard = guard.clone().unbind();
+        Suspended { guard, timeout, waiting: ManuallyDrop::default(), meanwhile: Mutex::default() }
+    }
+
+    fn meanwhile(&self) -> Option<Meanwhile> {
+        *self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<tenure::Suspended>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a resumption. Returns whether others may have held the lock.
+    fn end(
+        &self,
+        py: Python<'_>,
+        suspended: tenure::Suspended,
+        outcome: PyResult<tenure::Guard>,
+    ) -> PyResult<bool> {
+        let meanwhile = self.guard.get().end_resumption(py, suspended, outcome)?;
+        *self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner) = Some(meanwhile);
+        Ok(meanwhile != Meanwhile::Nobody)
+    }
+
+    /// Waits as the caller said, or else as the block was opened with.
+    fn resume_within(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {
+        let suspended = self.guard.get().begin_resumption(py)?;
+        let outcome = wait::acquire(py, Source::Suspended(&suspended), timeout.or(self.timeout));
+        self.end(py, suspended, outcome)
+    }
+}
+
+#[pymethods]
+impl Suspended {
+    /// True if what was read before must be read again: False only where it is proven that no other process held the lock
+    /// meanwhile. None until the lock is resumed.
+    #[getter]
+    fn changed(&self) -> Option<bool> {
+        self.meanwhile().map(|meanwhile| meanwhile != Meanwhile::Nobody)
+    }
+
+    /// "nobody" where it is proven that no other process held the lock meanwhile, "others" where one did, and "unknown" where
+    /// no process with Tenure did, and nothing proves that no other one did. None until the lock is resumed.
+    #[getter(meanwhile)]
+    fn meanwhile_name(&self) -> Option<&'static str> {
+        self.meanwhile().map(Meanwhile::as_str)
+    }
+
+    /// Acquires the lock again, before processes that wait already. Returns True if what was read before must be read again
+    /// (``changed``). The guard that was suspended holds it from then on, with a new ``fence`` and ``previous``.
+    ///
+    /// Args:
+    ///     timeout: How long to wait, in seconds. None waits without a limit. The default is that of ``suspended()``.
+    ///
+    /// Raises:
+    ///     tenure.Busy: After the timeout. The lock is given up for good, as after any other error.
+    ///     RuntimeError: If the lock is not suspended, as in a second call.
+    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
+    fn resume(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {
+        self.resume_within(py, timeout)
+    }
+
+    /// Acquires the lock again like resume(), for an asyncio task. A cancelled call gives the lock up for good.
+    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
+    fn resume_async<'py>(slf: &Bound<'py, Self>, timeout: Timeout) -> PyResult<Bound<'py, PyAny>> {
+        let seconds = timeout.or(slf.get().timeout).duration().map(|duration| duration.as_secs_f64());
+        slf.py().import("tenure._waits")?.call_method1("resume", (slf, seconds))
+    }
+
+    /// Starts to acquire the lock again. _end() or _fail() must follow.
+    fn _start(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Start> {
+        let suspended = self.guard.get().begin_resumption(py)?;
+        match event_loop::start(py, Source::Suspended(&suspended), timeout) {
+            Ok(start) => {
+                *self.waiting() = Some(suspended);
+                Ok(start)
+            }
+            Err(error) => match self.guard.get().end_resumption(py, suspended, Err(error)) {
+                Err(error) => Err(error),
+                Ok(_) => unreachable!("an error was passed on"),
+            },
+        }
+    }
+
+    /// Puts the guard that was granted in the place of the suspended one. Returns ``changed``.
+    fn _end(&self, py: Python<'_>, granted: &Guard) -> PyResult<bool> {
+        let suspended = self.waiting().take();
+        let guard = granted.take_library_guard(py);
+        let (Some(suspended), Some(guard)) = (suspended, guard) else {
+            return Err(error::lost(py, &self.guard.get().target, RELEASED));
+        };
+        self.end(py, suspended, Ok(guard))
+    }
+
+    /// Gives the lock up, whose wait failed.
+    fn _fail(&self, py: Python<'_>) {
+        let suspended = self.waiting().take();
+        self.guard.get().give_up_suspended(py);
+        py.detach(|| drop(suspended));
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().guard.get().suspend_guard(slf.py())?;
+        Ok(slf)
+    }
+
+    /// Resumes the lock, also after an exception, which always propagates. If that fails too, its error is added to it.
+    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let guard = self.guard.get();
+        // In a forked child nothing is resumed. Within the block it may have been resumed or given up.
+        if !guard.is_own_process() || !guard.is_suspended() {
+            return Ok(false);
+        }
+        or_add_to_body(py, self.resume_within(py, Timeout::OfLock), error).map(|_| false)
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("tenure._waits")?.call_method1("suspend", (slf,))
+    }
+
+    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        error: Option<Bound<'py, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("tenure._waits")?.call_method1("resume_at_end", (slf, error))
+    }
+
+    /// Returns whether the lock is suspended, in the process that suspended it.
+    fn _is_suspended(&self) -> bool {
+        self.guard.get().is_own_process() && self.guard.get().is_suspended()
+    }
+
+    fn __repr__(&self) -> String {
+        let guard = self.guard.get();
+        let state = match self.meanwhile() {
+            Some(meanwhile) => format!("resumed, meanwhile {}", meanwhile.as_str()),
+            None if guard.is_suspended() => "suspended".to_owned(),
+            None => "not suspended".to_owned(),
+        };
+        format!("<tenure.Suspended {}, {state}>", tenure::escape::path(&guard.target))
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        if !self.guard.get().is_own_process() {
+            return;
+        }
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if waiting.is_some() {
+            Python::try_attach(|py| py.detach(|| drop(waiting)));
         }
     }
 }

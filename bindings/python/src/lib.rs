@@ -38,7 +38,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::event_loop::Waiting;
     #[pymodule_export]
-    use crate::guard::{Guard, LeaseLeft};
+    use crate::guard::{Guard, LeaseLeft, Suspended};
     #[pymodule_export]
     use crate::history::{PastTenure, history};
     #[pymodule_export]

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tenure::{StalePolicy, Style};
 
+use crate::attempt::Source;
 use crate::cleanup;
 use crate::convert::{Target, if_busy_of, overrun_of, seconds, style_name, style_of};
 use crate::error::{self, OrRaise};
@@ -44,6 +45,10 @@ impl Lock {
     /// Returns the address of the calling frame, or 0 without one.
     fn calling_frame(&self, py: Python<'_>) -> usize {
         self.get_frame.call0(py).map_or(0, |frame| frame.as_ptr() as usize)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::Lock { lock: &self.lock, shared: self.shared }
     }
 
     fn keep(&self, by: u64, frame: usize, guard: Py<Guard>) {
@@ -198,13 +203,13 @@ impl Lock {
     ///     tenure.Error: For any other failure.
     #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
     fn acquire(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Guard> {
-        wait::acquire(py, &self.lock, self.shared, timeout.or(self.timeout)).map(Guard::new)
+        wait::acquire(py, self.source(), timeout.or(self.timeout)).map(Guard::new)
     }
 
     /// Tries to acquire, and joins the queue if the lock is busy.
     #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
     fn _start(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Start> {
-        event_loop::start(py, &self.lock, self.shared, timeout.or(self.timeout))
+        event_loop::start(py, self.source(), timeout.or(self.timeout))
     }
 
     /// Remembers the guard that a with block of a task entered.

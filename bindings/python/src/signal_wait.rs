@@ -15,22 +15,27 @@ use std::time::Instant;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tenure::{AcquireFuture, Guard, Lock};
+use tenure::{AcquireFuture, Guard};
 
 use crate::error::{self, OrRaise};
 use crate::sys::Pipe;
 use crate::timeout::Timeout;
 
 /// Waits for a grant, for at most `timeout`. If a signal handler raises, the wait ends and nothing is held.
-pub(crate) fn wait(py: Python<'_>, lock: &Lock, mut acquiring: AcquireFuture, timeout: Timeout) -> PyResult<Guard> {
+pub(crate) fn wait(
+    py: Python<'_>,
+    target: &Path,
+    mut acquiring: AcquireFuture,
+    timeout: Timeout,
+) -> PyResult<Guard> {
     let deadline = acquiring.deadline();
-    let Some(_wait) = InterruptibleWait::enter(lock.target(), timeout.duration().is_none()) else {
-        return Err(error::waits_for_itself(py, lock.target()));
+    let Some(_wait) = InterruptibleWait::enter(target, timeout.duration().is_none()) else {
+        return Err(error::waits_for_itself(py, target));
     };
-    let pipe = WakePipe::new(py, lock)?;
+    let pipe = WakePipe::new(py, target)?;
     let wakeup = WakeupFd::install(py, &pipe)?;
     let mut signals = Vec::new();
-    let waited = poll_until(py, lock, &mut acquiring, &pipe, deadline, &mut signals);
+    let waited = poll_until(py, target, &mut acquiring, &pipe, deadline, &mut signals);
     let restored = wakeup.map_or(Ok(()), |wakeup| wakeup.restore(py, &pipe, signals));
     let outcome = py.detach(|| match waited {
         Ok(Waited::Settled(outcome)) => Ok(outcome),
@@ -58,7 +63,7 @@ enum Waited {
 /// Waits until the acquire settles or the deadline passes. The numbers of signals that arrived go to `signals`.
 fn poll_until(
     py: Python<'_>,
-    lock: &Lock,
+    target: &Path,
     acquiring: &mut AcquireFuture,
     pipe: &Arc<WakePipe>,
     deadline: Option<Instant>,
@@ -83,7 +88,7 @@ fn poll_until(
                 Poll::Pending => Ok(None),
             }
         });
-        if let Some(waited) = waited.map_err(|refused: io::Error| error::cannot_wait(py, lock.target(), refused))? {
+        if let Some(waited) = waited.map_err(|refused: io::Error| error::cannot_wait(py, target, refused))? {
             return Ok(waited);
         }
     }
@@ -93,10 +98,10 @@ fn poll_until(
 struct WakePipe(Pipe);
 
 impl WakePipe {
-    fn new(py: Python<'_>, lock: &Lock) -> PyResult<Arc<WakePipe>> {
+    fn new(py: Python<'_>, target: &Path) -> PyResult<Arc<WakePipe>> {
         match Pipe::new() {
             Ok(pipe) => Ok(Arc::new(WakePipe(pipe))),
-            Err(refused) => Err(error::cannot_wait(py, lock.target(), refused)),
+            Err(refused) => Err(error::cannot_wait(py, target, refused)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The library wakes a waiter from a thread of its own, which never takes the GIL. A waiting thread is parked, except for
 //! the main thread, which also waits for Python's signals ([`signal_wait`]).
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -10,9 +11,9 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use tenure::{AcquireFuture, Lock, Requester};
+use tenure::{AcquireFuture, Requester};
 
-use crate::attempt::{Attempt, try_or_enqueue};
+use crate::attempt::{Attempt, Source, try_or_enqueue};
 use crate::error::{self, OrRaise};
 use crate::event_loop::Waiting;
 use crate::green::green_threads;
@@ -21,17 +22,17 @@ use crate::signal_wait;
 use crate::timeout::Timeout;
 
 /// Acquires, and runs Python's signal handlers meanwhile. If one of them raises, the wait ends and nothing is held.
-pub(crate) fn acquire(py: Python<'_>, lock: &Lock, shared: bool, timeout: Timeout) -> PyResult<tenure::Guard> {
+pub(crate) fn acquire(py: Python<'_>, source: Source<'_>, timeout: Timeout) -> PyResult<tenure::Guard> {
     // Before the attempt: what this thread holds, another greenlet of it may release during the wait.
     let green = green_threads(py);
     let requester = if green.is_some() { Requester::Task } else { Requester::Thread };
-    let acquiring = match try_or_enqueue(py, lock, shared, timeout.wait(), requester).or_raise(py)? {
+    let acquiring = match try_or_enqueue(py, source, timeout.wait(), requester).or_raise(py)? {
         Attempt::Granted(guard) => return Ok(guard),
         Attempt::Queued(acquiring) => acquiring,
     };
     match green {
-        Some(green) => wait_green(py, &green, lock, acquiring),
-        None if is_main_thread(py)? => signal_wait::wait(py, lock, acquiring, timeout),
+        Some(green) => wait_green(py, &green, source.target(), acquiring),
+        None if is_main_thread(py)? => signal_wait::wait(py, source.target(), acquiring, timeout),
         None => py.detach(|| wait_parked(acquiring)).or_raise(py),
     }
 }
@@ -78,10 +79,10 @@ pub(crate) fn import_early(py: Python<'_>) -> PyResult<()> {
 fn wait_green(
     py: Python<'_>,
     green: &Bound<'_, PyModule>,
-    lock: &Lock,
+    target: &Path,
     acquiring: AcquireFuture,
 ) -> PyResult<tenure::Guard> {
-    let waiting = Bound::new(py, Waiting::new(acquiring, lock))?;
+    let waiting = Bound::new(py, Waiting::new(acquiring, target))?;
     let guard: Py<Guard> = green.call_method1("wait", (waiting,))?.extract()?;
-    guard.get().take_library_guard(py).ok_or_else(|| error::lost(py, lock.target(), "the lock was released meanwhile"))
+    guard.get().take_library_guard(py).ok_or_else(|| error::lost(py, target, "the lock was released meanwhile"))
 }

@@ -111,7 +111,16 @@ impl Suspended {
         Arc::clone(&self.0) as Arc<dyn Backend>
     }
 
-    fn resumed(&self, guard: Guard) -> Resumed {
+    /// Starts to acquire the lock again, for the packages of other languages, which wait for one kind of future.
+    /// [`resumed`](Suspended::resumed) gets its guard.
+    #[doc(hidden)]
+    pub fn begin_acquire(&self, wait: Wait, requester: Requester) -> Result<AcquireFuture> {
+        AcquireFuture::begin(&self.backend(), LockKind::Exclusive, wait, requester)
+    }
+
+    /// Returns the resumed lock, from the guard of [`begin_acquire`](Suspended::begin_acquire).
+    #[doc(hidden)]
+    pub fn resumed(&self, guard: Guard) -> Resumed {
         let meanwhile = self.0.meanwhile(&guard.facts());
         Resumed { guard, meanwhile }
     }
@@ -156,7 +165,7 @@ impl Suspended {
     ///
     /// Those with which [`resume`](Suspended::resume) fails at once.
     pub fn begin_resume(self, wait: Wait, requester: Requester) -> Result<ResumeFuture> {
-        let acquiring = AcquireFuture::begin(&self.backend(), LockKind::Exclusive, wait, requester)?;
+        let acquiring = self.begin_acquire(wait, requester)?;
         Ok(ResumeFuture { acquiring, suspended: self })
     }
 

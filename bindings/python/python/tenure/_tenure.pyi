@@ -261,6 +261,38 @@ class Guard:
         """The number of the slot that is held, from 0. None for a lock without slots."""
     def mark_successful(self) -> None:
         """Records that the work succeeded, for later acquires with ``not_more_often_than``. Call it before the release."""
+    def suspend(self) -> Suspended:
+        """Lets others hold the lock for a while, as for a long network call, until resume() of the returned object. Then this
+        guard holds it again, before processes that wait already, and resume() says whether others held it meanwhile.
+
+        While it is suspended, check() raises Lost, and release() gives it up for good.
+
+        ::
+
+            suspended = guard.suspend()
+            answer = ask_a_model(messages)
+            if suspended.resume(timeout=60):
+                messages = read_again()
+
+        Raises:
+            tenure.Unsupported: For a shared lock, one with slots, without a record or on a server, and while another guard
+                of this process holds it too. The lock stays held.
+            tenure.Lost: If the lock was lost.
+        """
+    def suspended(self, timeout: Optional[float] = None) -> Suspended:
+        """Returns a context manager that suspends the lock for a ``with`` or an ``async with`` block, and resumes it at the
+        block's end.
+
+        ::
+
+            with guard.suspended() as suspended:
+                answer = ask_a_model(messages)
+            if suspended.changed:
+                messages = read_again()
+
+        Args:
+            timeout: How long the end of the block waits for the lock, in seconds. None waits without a limit.
+        """
     def release(self) -> None:
         """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
 

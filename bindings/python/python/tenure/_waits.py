@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncio
     from typing import Callable, Dict, Optional, TypeVar, Union
 
-    from ._tenure import Guard, Releasing, Waiting
+    from ._tenure import Guard, Releasing, Suspended, Waiting
 
     _T = TypeVar("_T")
 
@@ -115,6 +115,34 @@ async def release(guard: Guard) -> None:
     releasing = guard._start_release()
     if releasing is not None:
         await _wait(releasing, releasing.poll, None, None)
+
+
+async def resume(suspended: Suspended, timeout: Optional[float]) -> bool:
+    """Resumes a suspended lock, and waits for it in this task. A cancelled wait gives the lock up."""
+    started = suspended._start(timeout)
+    try:
+        guard = started if isinstance(started, _tenure.Guard) else await wait(started)
+    except BaseException:
+        suspended._fail()
+        raise
+    return suspended._end(guard)
+
+
+async def suspend(suspended: Suspended) -> Suspended:
+    """Suspends the lock for a block."""
+    return suspended.__enter__()
+
+
+async def resume_at_end(suspended: Suspended, body: Optional[BaseException]) -> None:
+    """Resumes the lock at the end of a block, whose exception is ``body``."""
+    if not suspended._is_suspended():
+        return
+    try:
+        await suspended.resume_async()
+    except Error as failed:
+        if body is None:
+            raise
+        add_to_body(body, failed)
 
 
 async def leave(releasing: Releasing, body: Optional[BaseException]) -> None:

@@ -20,7 +20,7 @@ use crate::file::prior::Prior;
 use crate::file::suspended::{self, Carried, Courtesy};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::request::Request;
-use crate::record::Record;
+use crate::record::{PriorState, Record, SuspendedTenures};
 use crate::sys::{self, Access, FileIdent, FileKind, LockKind};
 
 /// The maximum number of retries while the lock's files keep changing.
@@ -136,8 +136,8 @@ pub(crate) fn try_grant(
     courtesy: &mut dyn FnMut(u64) -> Courtesy,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
-    let options = &request.options;
     if request.shared {
+        let options = &request.options;
         let prior = Prior::read(anchor, paths, stat)?;
         // A share writes no record, so a list of suspended tenures stays.
         if prior.names_suspended()
@@ -156,14 +156,49 @@ pub(crate) fn try_grant(
     if !paths.copies() && !anchor.can_remove_links(paths) {
         paths.set_copies();
     }
-    let mut prior = Prior::read(anchor, paths, stat)?;
+    let prior = Prior::read(anchor, paths, stat)?;
     if prior.names_suspended() {
-        match suspended::carry_on(anchor, &prior, request, courtesy) {
-            Carried::GivesWay => return Ok(GrantOutcome::GivesWay),
-            Carried::Some(tenures) => prior.carried = Some(tenures),
-            Carried::None => {}
-        }
+        return try_grant_beside_suspended(paths, cached, anchor, stat, prior, request, courtesy, grant);
     }
+    try_grant_with(paths, cached, anchor, stat, prior, request, None, grant)
+}
+
+/// As [`try_grant`], where the last record names suspended tenures.
+#[cold]
+#[inline(never)]
+#[allow(clippy::too_many_arguments, reason = "those of `try_grant`, and the last record")]
+fn try_grant_beside_suspended(
+    paths: &LockPaths,
+    cached: &mut CachedFiles,
+    anchor: &Arc<Anchor>,
+    stat: &FileIdent,
+    prior: Prior<'_>,
+    request: &Request,
+    courtesy: &mut dyn FnMut(u64) -> Courtesy,
+    grant: &mut Grant,
+) -> Result<GrantOutcome> {
+    let carried = match suspended::carry_on(anchor, &prior, request, courtesy) {
+        Carried::GivesWay => return Ok(GrantOutcome::GivesWay),
+        Carried::Some(tenures) => Some(tenures),
+        Carried::None => None,
+    };
+    try_grant_with(paths, cached, anchor, stat, prior, request, carried.as_ref(), grant)
+}
+
+/// Makes steps 3 to 6, after the last record was read. The new one names the tenures in `carried`.
+#[inline]
+#[allow(clippy::too_many_arguments, reason = "those of `try_grant`, and the last record")]
+fn try_grant_with(
+    paths: &LockPaths,
+    cached: &mut CachedFiles,
+    anchor: &Arc<Anchor>,
+    stat: &FileIdent,
+    prior: Prior<'_>,
+    request: &Request,
+    carried: Option<&SuspendedTenures>,
+    grant: &mut Grant,
+) -> Result<GrantOutcome> {
+    let options = &request.options;
     // An unfinished takeover left a second link, or its state in the record. So did a native in flock style that held
     // beside the remains of another holder, and died.
     let state = prior.state();
@@ -171,20 +206,22 @@ pub(crate) fn try_grant(
     let look = stat.links > 1 || cut_off || paths.copies();
     let live_file_at_swap = look && lock_file::recover(paths, anchor, &prior, options)?;
     if !anchor.read_only {
-        return try_grant_after(paths, cached, anchor, stat, &prior, request, live_file_at_swap, grant);
+        return try_grant_after(paths, cached, anchor, stat, &prior, request, carried, live_file_at_swap, grant);
     }
-    try_grant_by_replacement(paths, cached, anchor, prior, request, live_file_at_swap, grant)
+    try_grant_by_replacement(paths, cached, anchor, prior, request, carried, live_file_at_swap, grant)
 }
 
 /// Makes steps 4 to 6 with an anchor of this user, which replaces `anchor`.
 #[cold]
 #[inline(never)]
+#[allow(clippy::too_many_arguments, reason = "those of `try_grant`, and what it found")]
 fn try_grant_by_replacement(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     anchor: &Arc<Anchor>,
     mut prior: Prior<'_>,
     request: &Request,
+    carried: Option<&SuspendedTenures>,
     live_file_at_swap: bool,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
@@ -196,8 +233,9 @@ fn try_grant_by_replacement(
     // process that has queued for it would seem to be its holder.
     prior.replaced = Some(Arc::clone(anchor));
     let stat = own.file.ident().map_err(|error| paths.anchor_error("cannot be read", error));
-    let outcome =
-        stat.and_then(|stat| try_grant_after(paths, cached, &own, &stat, &prior, request, live_file_at_swap, grant));
+    let outcome = stat.and_then(|stat| {
+        try_grant_after(paths, cached, &own, &stat, &prior, request, carried, live_file_at_swap, grant)
+    });
     let _ = anchor.file.unlock();
     outcome
 }
@@ -212,13 +250,14 @@ fn try_grant_after(
     stat: &FileIdent,
     prior: &Prior<'_>,
     request: &Request,
+    carried: Option<&SuspendedTenures>,
     live_file_at_swap: bool,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let state = prior.state();
     let mut record = next_record(anchor, request, state.map_or(0, |state| state.fence), paths)?;
-    if prior.carried.is_some() || request.resumes.is_some() {
-        name_suspended(&mut record, prior, request);
+    if carried.is_some() || request.resumes.is_some() {
+        name_suspended(&mut record, carried, state, request);
     }
     let options = &request.options;
     let (target, (published, live_file_at_swap)) = if request.flock() {
@@ -261,14 +300,19 @@ fn try_grant_after(
 /// Names in a new record the suspended tenures that the last one named, and notes the last one's fence for an acquire that
 /// resumes one.
 #[cold]
-fn name_suspended(record: &mut Arc<Record>, prior: &Prior<'_>, request: &Request) {
+fn name_suspended(
+    record: &mut Arc<Record>,
+    carried: Option<&SuspendedTenures>,
+    last: Option<PriorState>,
+    request: &Request,
+) {
     if let Some(resumes) = &request.resumes {
-        resumes.note_found(prior.state().map_or(0, |state| state.fence));
+        resumes.note_found(last.map_or(0, |state| state.fence));
     }
-    if prior.carried.is_some()
+    if carried.is_some()
         && let Some(native) = &mut Arc::make_mut(record).native
     {
-        native.suspended = prior.carried.clone();
+        native.suspended = carried.cloned();
     }
 }
 

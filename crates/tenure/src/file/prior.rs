@@ -8,7 +8,7 @@ use crate::file::paths::LockPaths;
 use crate::model::error::Result;
 use crate::model::holder::{Holder, Previous};
 use crate::process::Liveness;
-use crate::record::{self, Content, MAX_BYTES, PriorState, Record, RecordState, SuspendedTenures};
+use crate::record::{self, Content, MAX_BYTES, PriorState, Record, RecordState};
 use crate::sys::FileIdent;
 
 /// The record as the last holder left it.
@@ -19,8 +19,6 @@ pub(crate) struct Prior<'a> {
     state: Option<PriorState>,
     /// The anchor from which the record was read, where that was replaced. This process still has its kernel lock.
     pub(crate) replaced: Option<Arc<Anchor>>,
-    /// The suspended tenures that the next record names.
-    pub(crate) carried: Option<SuspendedTenures>,
 }
 
 impl<'a> Prior<'a> {
@@ -29,7 +27,7 @@ impl<'a> Prior<'a> {
     pub(crate) fn read(anchor: &'a Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior<'a>> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let state = anchor.read_prior(size, scan).map_err(|error| paths.anchor_error("cannot be read", error))?;
-        Ok(Prior { anchor, state, replaced: None, carried: None })
+        Ok(Prior { anchor, state, replaced: None })
     }
 
     /// Returns whether the record names suspended tenures.
