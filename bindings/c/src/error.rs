@@ -58,12 +58,18 @@ pub struct TenureError {
 pub(crate) enum Failure {
     Library(tenure::Error),
     Argument(String),
+    /// The lock is not held by the guard any more.
+    Lost(String),
     Internal(String),
 }
 
 impl Failure {
     pub(crate) fn argument(text: impl Into<String>) -> Failure {
         Failure::Argument(text.into())
+    }
+
+    pub(crate) fn lost(text: impl Into<String>) -> Failure {
+        Failure::Lost(text.into())
     }
 
     pub(crate) fn internal(text: impl Into<String>) -> Failure {
@@ -73,6 +79,7 @@ impl Failure {
     pub(crate) fn code(&self) -> TenureCode {
         match self {
             Failure::Argument(_) => TenureCode::TENURE_INVALID_ARGUMENT,
+            Failure::Lost(_) => TenureCode::TENURE_LOST,
             Failure::Internal(_) => TenureCode::TENURE_INTERNAL,
             Failure::Library(error) => match error.kind() {
                 ErrorKind::Busy => TenureCode::TENURE_BUSY,
@@ -103,7 +110,7 @@ impl TenureError {
         let code = failure.code();
         let text = |text: String| raw::c_text(&text);
         match failure {
-            Failure::Argument(message) => {
+            Failure::Argument(message) | Failure::Lost(message) => {
                 TenureError { code, message: text(message), holder: None, holder_pid: 0, errno: 0 }
             }
             Failure::Internal(message) => {

@@ -1,32 +1,74 @@
 //! Guards: what an acquire returns, and its release.
 
 use std::ffi::c_char;
+use std::path::PathBuf;
 
-use tenure::{Guard, Previous};
+use tenure::{Guard, Meanwhile, Previous, Suspended};
 
 use crate::call;
 use crate::error::{Failure, TenureCode, TenureError};
 use crate::raw;
+use crate::wait::wait;
 
 /// A held lock. Release it with `tenure_release`, or free it with `tenure_guard_free`. One thread uses it at a time. In a forked
 /// child it holds nothing.
-pub struct TenureGuard(Guard);
+pub struct TenureGuard {
+    state: State,
+    target: PathBuf,
+}
+
+/// What became of the lock.
+enum State {
+    Held(Guard),
+    Suspended(Suspended),
+    /// Given up, because it could not be suspended or resumed.
+    Over,
+}
+
+/// What is known of the time in which a lock was suspended. Only `TENURE_MEANWHILE_NOBODY` is false in C.
+#[allow(non_camel_case_types, reason = "the names are those of C")]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenureMeanwhile {
+    /// It is proven that no other process held the lock.
+    TENURE_MEANWHILE_NOBODY = 0,
+    /// Another process held the lock.
+    TENURE_MEANWHILE_OTHERS = 1,
+    /// No process with Tenure held the lock, and nothing proves that no other one did.
+    TENURE_MEANWHILE_UNKNOWN = 2,
+}
 
 impl TenureGuard {
     pub(crate) fn of(guard: Guard) -> TenureGuard {
-        TenureGuard(guard)
+        TenureGuard { target: guard.target().to_owned(), state: State::Held(guard) }
+    }
+
+    fn held(&self) -> Result<&Guard, Failure> {
+        match &self.state {
+            State::Held(guard) => Ok(guard),
+            State::Suspended(_) => Err(self.lost("the lock is suspended")),
+            State::Over => Err(self.lost("the lock was given up")),
+        }
+    }
+
+    fn lost(&self, why: &str) -> Failure {
+        Failure::lost(format!("{}: {why}", tenure::escape::path(&self.target)))
     }
 }
 
 /// Releases the lock and frees the guard, also where it fails.
 ///
-/// Fails with `TENURE_LOST` if the lock was held no longer. `NULL` is an error.
+/// Fails with `TENURE_LOST` if the lock was held no longer. A suspended lock is given up. `NULL` is an error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_release(guard: *mut TenureGuard, error: *mut *mut TenureError) -> TenureCode {
     let body = || {
         // SAFETY: the caller guarantees a guard that is alive and is used no more.
         let guard = unsafe { raw::take(guard) }.ok_or_else(|| Failure::argument("guard is NULL"))?;
-        Ok(guard.0.release()?)
+        match guard.state {
+            State::Held(guard) => Ok(guard.release()?),
+            State::Suspended(_) => Ok(()),
+            State::Over => Err(guard.lost("the lock was given up")),
+        }
     };
     // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
     unsafe { call::run(error, body) }
@@ -45,18 +87,18 @@ pub unsafe extern "C" fn tenure_check(guard: *const TenureGuard, error: *mut *mu
     let body = || {
         // SAFETY: the caller guarantees a guard that is alive.
         let guard = unsafe { call::object(guard, "guard") }?;
-        Ok(guard.0.check()?)
+        Ok(guard.held()?.check()?)
     };
     // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
     unsafe { call::run(error, body) }
 }
 
 /// Returns the fencing token of this tenure, which is larger than that of every earlier one; 0 for a tenure without one (a
-/// shared lock, or a lock without a record). It is below 2^53.
+/// shared lock, or a lock without a record), and while the lock is suspended. It is below 2^53.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_fence(guard: *const TenureGuard) -> u64 {
     // SAFETY: the caller guarantees a guard that is alive.
-    unsafe { guard.as_ref() }.and_then(|guard| guard.0.fence()).unwrap_or(0)
+    unsafe { guard.as_ref() }.and_then(|guard| guard.held().ok()?.fence()).unwrap_or(0)
 }
 
 /// Returns the number of the slot that is held, from 0: the lowest that was free (`tenure_options_set_slots`). -1 for a lock
@@ -95,7 +137,7 @@ pub unsafe extern "C" fn tenure_set_exit_code(guard: *const TenureGuard, code: i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_previous_crashed(guard: *const TenureGuard) -> bool {
     // SAFETY: the caller guarantees a guard that is alive.
-    unsafe { guard.as_ref() }.is_some_and(|guard| guard.0.previous().is_crashed())
+    unsafe { guard.as_ref() }.is_some_and(|guard| guard.held().is_ok_and(|guard| guard.previous().is_crashed()))
 }
 
 /// Returns the previous holder, if it died while it held the lock, as JSON (the `holder` of `tenure status --json`); `NULL` if
@@ -103,8 +145,8 @@ pub unsafe extern "C" fn tenure_previous_crashed(guard: *const TenureGuard) -> b
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_previous_json(guard: *const TenureGuard) -> *mut c_char {
     // SAFETY: the caller guarantees a guard that is alive.
-    let Some(guard) = (unsafe { guard.as_ref() }) else { return std::ptr::null_mut() };
-    let Previous::Crashed(holder) = guard.0.previous() else { return std::ptr::null_mut() };
+    let Some(Ok(guard)) = (unsafe { guard.as_ref() }).map(TenureGuard::held) else { return std::ptr::null_mut() };
+    let Previous::Crashed(holder) = guard.previous() else { return std::ptr::null_mut() };
     serde_json::to_string(holder).map_or(std::ptr::null_mut(), |text| raw::give_text(&text))
 }
 
@@ -120,7 +162,68 @@ pub unsafe extern "C" fn tenure_set_label(
         let guard = unsafe { call::object(guard, "guard") }?;
         // SAFETY: the caller guarantees a text that ends with a zero byte.
         let label = unsafe { call::text(label, "label") }?;
-        Ok(guard.0.set_label(label)?)
+        Ok(guard.held()?.set_label(label)?)
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
+}
+
+/// Lets others hold the lock for a while, as for a long network call, until `tenure_resume`. The guard stays the caller's:
+/// `tenure_release` and `tenure_guard_free` give a suspended lock up.
+///
+/// Fails with `TENURE_UNSUPPORTED` for a shared lock, one with slots, without a record or on a server, and while another guard of
+/// this process holds it too. The lock stays held then. After any other error it is given up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_suspend(guard: *mut TenureGuard, error: *mut *mut TenureError) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees a guard that is alive, and that no other thread uses it.
+        let guard = unsafe { guard.as_mut() }.ok_or_else(|| Failure::argument("guard is NULL"))?;
+        match guard.held()?.can_suspend() {
+            Err(error) if error.is_unsupported() => return Err(error.into()),
+            _ => {}
+        }
+        let State::Held(held) = std::mem::replace(&mut guard.state, State::Over) else { return guard.held().map(drop) };
+        guard.state = State::Suspended(held.suspend()?);
+        Ok(())
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
+}
+
+/// Acquires a suspended lock again, before processes that wait already, waiting for `timeout` milliseconds at most, as
+/// `tenure_acquire` does. The guard holds it then, with a new fencing token. Writes to `meanwhile`, unless that is `NULL`, what is
+/// known of the time in which it was suspended: what was read before must be read again unless that is
+/// `TENURE_MEANWHILE_NOBODY`.
+///
+/// Fails with `TENURE_INVALID_ARGUMENT` if the lock is not suspended. After any other error it is given up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_resume(
+    guard: *mut TenureGuard,
+    timeout: i64,
+    meanwhile: *mut TenureMeanwhile,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees a guard that is alive, and that no other thread uses it.
+        let guard = unsafe { guard.as_mut() }.ok_or_else(|| Failure::argument("guard is NULL"))?;
+        if !matches!(guard.state, State::Suspended(_)) {
+            return Err(Failure::argument("the lock is not suspended"));
+        }
+        let State::Suspended(suspended) = std::mem::replace(&mut guard.state, State::Over) else {
+            return guard.held().map(drop);
+        };
+        let resumed = suspended.resume(wait(timeout))?;
+        let known = match resumed.meanwhile {
+            Meanwhile::Nobody => TenureMeanwhile::TENURE_MEANWHILE_NOBODY,
+            Meanwhile::Others => TenureMeanwhile::TENURE_MEANWHILE_OTHERS,
+            _ => TenureMeanwhile::TENURE_MEANWHILE_UNKNOWN,
+        };
+        guard.state = State::Held(resumed.guard);
+        if !meanwhile.is_null() {
+            // SAFETY: the caller guarantees that the place is NULL or valid for a write.
+            unsafe { meanwhile.write(known) };
+        }
+        Ok(())
     };
     // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
     unsafe { call::run(error, body) }

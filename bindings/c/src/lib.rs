@@ -22,6 +22,7 @@ mod lock;
 mod options;
 mod raw;
 mod status;
+mod wait;
 
 use std::ffi::{CStr, c_char};
 

@@ -1,15 +1,15 @@
 //! Locks: opening and acquiring.
 
 use std::ffi::c_char;
-use std::time::Duration;
 
-use tenure::{Lock, Wait};
+use tenure::Lock;
 
 use crate::call;
 use crate::error::{TenureCode, TenureError};
 use crate::guard::TenureGuard;
 use crate::options::TenureOptions;
 use crate::raw;
+use crate::wait::wait;
 
 /// A lock, opened once and acquired many times, by several threads at once. Free it with `tenure_lock_free`.
 pub struct TenureLock(Lock);
@@ -101,13 +101,4 @@ unsafe fn acquire(
     };
     // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
     unsafe { call::run(error, body) }
-}
-
-/// Returns the wait for a timeout in milliseconds. Any negative one is for ever.
-fn wait(timeout: i64) -> Wait {
-    match u64::try_from(timeout) {
-        Ok(0) => Wait::Never,
-        Ok(milliseconds) => Wait::For(Duration::from_millis(milliseconds)),
-        Err(_) => Wait::Forever,
-    }
 }

@@ -91,6 +91,49 @@ static void a_lock_is_acquired_and_released(void) {
     CHECK(!exists(lock_file));
 }
 
+static void a_suspended_lock_lets_others_in(void) {
+    tenure_lock *lock;
+    tenure_guard *guard, *other;
+    tenure_error *error;
+    tenure_meanwhile meanwhile = TENURE_MEANWHILE_UNKNOWN;
+    MUST(tenure_open(target, NULL, &lock, error));
+    MUST(tenure_acquire(lock, TENURE_NO_WAIT, &guard, error));
+    uint64_t first = tenure_fence(guard);
+    MUST(tenure_suspend(guard, error));
+    CHECK(!exists(lock_file) && tenure_fence(guard) == 0);
+    CHECK(tenure_check(guard, &error) == TENURE_LOST && strstr(tenure_error_message(error), "suspended"));
+    tenure_error_free(error);
+    CHECK(tenure_suspend(guard, NULL) == TENURE_LOST);
+    char *json;
+    MUST(tenure_status(target, &json, error));
+    CHECK(strstr(json, "\"state\":\"free\"") && strstr(json, "\"suspended\":[{\"pid\":"));
+    tenure_text_free(json);
+    MUST(tenure_resume(guard, TENURE_NO_WAIT, &meanwhile, error));
+    CHECK(!meanwhile && tenure_fence(guard) > first && exists(lock_file));
+    CHECK(tenure_resume(guard, TENURE_NO_WAIT, &meanwhile, NULL) == TENURE_INVALID_ARGUMENT);
+
+    MUST(tenure_suspend(guard, error));
+    MUST(tenure_acquire(lock, TENURE_NO_WAIT, &other, error));
+    MUST(tenure_release(other, error));
+    MUST(tenure_resume(guard, TENURE_WAIT_FOREVER, &meanwhile, error));
+    CHECK(meanwhile == TENURE_MEANWHILE_OTHERS);
+    MUST(tenure_suspend(guard, error));
+    MUST(tenure_resume(guard, 1000, NULL, error));
+
+    // A resume that fails gives the lock up.
+    MUST(tenure_suspend(guard, error));
+    MUST(tenure_acquire(lock, TENURE_NO_WAIT, &other, error));
+    CHECK(tenure_resume(guard, TENURE_NO_WAIT, &meanwhile, NULL) == TENURE_BUSY);
+    CHECK(tenure_resume(guard, TENURE_NO_WAIT, &meanwhile, NULL) == TENURE_INVALID_ARGUMENT);
+    CHECK(tenure_release(guard, NULL) == TENURE_LOST);
+    MUST(tenure_suspend(other, error));
+    MUST(tenure_release(other, error));
+    CHECK(!exists(lock_file));
+    CHECK(tenure_suspend(NULL, NULL) == TENURE_INVALID_ARGUMENT);
+    CHECK(tenure_resume(NULL, 0, NULL, NULL) == TENURE_INVALID_ARGUMENT);
+    tenure_lock_free(lock);
+}
+
 static void a_busy_lock_names_its_holder(void) {
     pid_t child = holder();
     tenure_lock *lock;
@@ -358,6 +401,7 @@ int main(void) {
     snprintf(lock_file, sizeof lock_file, "%s.lock", target);
     CHECK(strcmp(tenure_version(), EXPECTED_VERSION) == 0);
     RUN(a_lock_is_acquired_and_released);
+    RUN(a_suspended_lock_lets_others_in);
     RUN(a_busy_lock_names_its_holder);
     RUN(a_killed_holder_frees_the_lock_and_is_reported);
     RUN(a_broken_lock_is_lost);

@@ -3,7 +3,8 @@ import { EventEmitter } from "node:events";
 import { checkLabel } from "./check.js";
 import { TenureError } from "./errors.js";
 import { native as addon } from "./addon.js";
-import type { Failure, Holder, LeaseLeft, NativeGuard, NativeRelease, Overrun } from "./native.js";
+import type { Failure, Holder, LeaseLeft, NativeGuard, NativeRelease, NativeSuspended, Overrun } from "./native.js";
+import { Suspended } from "./suspended.js";
 
 /** The end of the previous tenure. After a crash, the protected data may be half-written. */
 export type Previous = { crashed: false; holder: undefined } | { crashed: true; holder: Holder };
@@ -35,10 +36,12 @@ export function emitOverrun(overrun: Overrun): void {
  * }
  */
 export class Guard extends EventEmitter {
-  readonly #native: NativeGuard;
-  #released = false;
+  #native: NativeGuard;
+  #state: "held" | "suspended" | "released" = "held";
+  #suspended: NativeSuspended | undefined;
   #previous: Previous | undefined;
   #lost: Promise<TenureError> | undefined;
+  #watchLoss: (() => void) | undefined;
   #release: Promise<void> | undefined;
 
   /** @internal */
@@ -84,16 +87,18 @@ export class Guard extends EventEmitter {
   get lost(): Promise<TenureError> {
     return (this.#lost ??= new Promise((resolve) => {
       const update = () => {
-        if (this.#released || !this.#native.isLost()) return;
+        if (this.#state !== "held" || !this.#native.isLost()) return;
         const failure = this.#native.check();
         if (!failure) return;
         const error = new TenureError(failure);
         resolve(error);
         this.emit("lost", error);
       };
-      if (this.#released) return;
-      this.#native.watch(update);
-      update();
+      this.#watchLoss = () => {
+        this.#native.watch(update);
+        update();
+      };
+      if (this.#state === "held") this.#watchLoss();
     }));
   }
 
@@ -106,36 +111,36 @@ export class Guard extends EventEmitter {
    * The rest of the lease of a lock on a server. Null for a lock in files, which needs no lease, and after the release.
    */
   get lease(): LeaseLeft | null {
-    return this.#released ? null : this.#native.lease;
+    return this.#state === "held" ? this.#native.lease : null;
   }
 
   /** Throws `TENURE_LOST` if the lock was broken, revoked or released. Takes one or two system calls, and asks no server. */
   check(): void {
-    const failure = this.#released ? this.#releasedFailure() : this.#native.check();
+    const failure = this.#state !== "held" ? this.#notHeld() : this.#native.check();
     if (failure) throw new TenureError(failure);
   }
 
   /** Changes the label that other processes see. */
   setLabel(label: string): void {
     checkLabel(label);
-    const failure = this.#released ? this.#releasedFailure() : this.#native.setLabel(label);
+    const failure = this.#state !== "held" ? this.#notHeld() : this.#native.setLabel(label);
     if (failure) throw new TenureError(failure);
   }
 
   /** Sets the exit code of the work under the lock, which the lock's history shows once the lock is released. */
   setExitCode(code: number): void {
     if (!Number.isInteger(code)) throw new TypeError(`the exit code must be a whole number, not ${String(code)}`);
-    if (!this.#released) this.#native.setExitCode(code);
+    if (this.#state === "held") this.#native.setExitCode(code);
   }
 
   /** The number of the slot that is held, from 0; undefined for a lock without slots, and after the release. */
   get slot(): number | undefined {
-    return this.#released ? undefined : (this.#native.slot ?? undefined);
+    return this.#state === "held" ? (this.#native.slot ?? undefined) : undefined;
   }
 
   /** Records that the work succeeded, for later acquires with `notMoreOftenThan`. Call it before the release. */
   markSuccessful(): void {
-    const failure = this.#released ? this.#releasedFailure() : this.#native.markSuccessful();
+    const failure = this.#state !== "held" ? this.#notHeld() : this.#native.markSuccessful();
     if (failure) throw new TenureError(failure);
   }
 
@@ -146,9 +151,8 @@ export class Guard extends EventEmitter {
    * lock is then free when its lease is over.
    */
   async release(): Promise<void> {
-    if (this.#released) return this.#release?.catch(() => {});
-    this.#released = true;
-    held.delete(this);
+    if (this.#state === "released") return this.#release?.catch(() => {});
+    this.#end();
     const started = this.#native.startRelease();
     if (started === null) return;
     if (!(started instanceof addon().NativeRelease)) throw new TenureError(started);
@@ -160,14 +164,63 @@ export class Guard extends EventEmitter {
    * until the server has answered, for a few seconds at most. `using` does the same.
    */
   releaseSync(): void {
-    this.#released = true;
-    held.delete(this);
+    this.#end();
     const failure = this.#native.release();
     if (failure) throw new TenureError(failure);
   }
 
-  #releasedFailure(): Failure {
-    return { code: "TENURE_LOST", message: `${this.path}: the lock was released`, path: this.path };
+  /**
+   * Lets others hold the lock for a while, as for a long network call, until `resume()` of the returned object. Then this guard
+   * holds it again, before processes that wait already, and `resume()` says whether others held it meanwhile.
+   *
+   * While it is suspended, `check()` throws `TENURE_LOST`, and `release()` gives it up for good. Rejects with
+   * `TENURE_UNSUPPORTED` for a shared lock, one with slots, without a record or on a server, and while another guard of this
+   * process holds it too: the lock stays held.
+   *
+   * @example
+   * const suspended = await guard.suspend();
+   * const answer = await askTheModel(messages);
+   * const { changed } = await suspended.resume({ timeout: 60_000 });
+   * if (changed) messages = await readAgain();
+   */
+  async suspend(): Promise<Suspended> {
+    if (this.#state !== "held") throw new TenureError(this.#notHeld());
+    const suspended = this.#native.suspend();
+    if (!(suspended instanceof addon().NativeSuspended)) throw new TenureError(suspended);
+    this.#state = "suspended";
+    this.#suspended = suspended;
+    held.delete(this);
+    return new Suspended(suspended, {
+      guard: this,
+      over: () => {
+        if (this.#suspended === suspended) return undefined;
+        return this.#state === "held" ? "the lock is not suspended" : "the lock was released";
+      },
+      resumed: (native) => {
+        this.#native = native;
+        this.#state = "held";
+        this.#suspended = undefined;
+        this.#previous = undefined;
+        held.add(this);
+        this.#watchLoss?.();
+      },
+      failed: () => {
+        if (this.#suspended === suspended) this.#end();
+      },
+    });
+  }
+
+  /** Notes that the lock is not held any more, and gives a suspended one up. */
+  #end(): void {
+    this.#state = "released";
+    held.delete(this);
+    this.#suspended?.giveUp();
+    this.#suspended = undefined;
+  }
+
+  #notHeld(): Failure {
+    const why = this.#state === "suspended" ? "is suspended" : "was released";
+    return { code: "TENURE_LOST", message: `${this.path}: the lock ${why}`, path: this.path };
   }
 
   override on(event: "lost", listener: (error: TenureError) => void): this;

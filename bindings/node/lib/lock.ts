@@ -1,22 +1,21 @@
 import { fileURLToPath } from "node:url";
 
-import { onAbort } from "./abort.js";
 import { native } from "./addon.js";
 import { checkOptions, checkPath, oneOf, rule, type Rule } from "./check.js";
 import { cleanUpAtExit } from "./cleanup.js";
-import { TenureError, unwrap } from "./errors.js";
+import { unwrap } from "./errors.js";
 import { emitOverrun, Guard } from "./guard.js";
 import type {
-  Failure,
   NativeGuard,
   NativeLock,
   NativeOptions,
   NativeOverrunListener,
-  NativeWait,
   Status,
 } from "./native.js";
 import { giveUpAtExit, serverOf } from "./server.js";
-import { LONGEST_TIMER } from "./timers.js";
+import { finish as finishNative, type Started, WAIT, type WaitOptions } from "./wait.js";
+
+export type { WaitOptions } from "./wait.js";
 
 /**
  * The options of `new Lock()`. A lock on a server has no `style`, `record`, `stealAfter`, `createParents` and
@@ -79,17 +78,6 @@ export interface LockOptions {
   history?: number | undefined;
 }
 
-/** The options of an acquire. */
-export interface WaitOptions {
-  /**
-   * The longest wait, in milliseconds. `Infinity` by default. 0 makes one attempt. A server has a second to answer, however
-   * short the timeout is, and five for the attempt of 0.
-   */
-  timeout?: number | undefined;
-  /** Cancels the wait: the promise rejects immediately with the signal's reason, and nothing is held. */
-  signal?: AbortSignal | undefined;
-}
-
 // A misspelled timeout must not mean an endless wait. In the order in which an error names the options.
 const LOCK = {
   label: rule.text,
@@ -108,8 +96,6 @@ const LOCK = {
   notMoreOftenThan: rule.period,
   history: rule.count,
 } satisfies Record<keyof LockOptions, Rule>;
-
-const WAIT = { timeout: rule.timeout, signal: rule.signal } satisfies Record<keyof WaitOptions, Rule>;
 
 /**
  * A path to lock: a string, its bytes, or a `file:` URL. Or a name on a server, as a string or a URL:
@@ -176,54 +162,10 @@ export class Lock {
   }
 }
 
-type Started = NativeGuard | NativeWait | Failure;
-
 /** Returns the guard of an acquire that has started, after the wait if it has to wait. */
 function finish(started: Started, signal: AbortSignal | undefined): Guard | Promise<Guard> {
-  if (!(started instanceof native().NativeWait)) return new Guard(unwrap<NativeGuard>(started));
-  return wait(started, signal).then((outcome) => new Guard(outcome));
-}
-
-function wait(waiting: NativeWait, signal: AbortSignal | undefined): Promise<NativeGuard> {
-  // The outcome arrives in the event loop, whose stack does not show the caller.
-  const caller = new Error();
-  Error.captureStackTrace(caller, wait);
-  return new Promise((resolve, reject) => {
-    const { NativeGuard } = native();
-    let timer: NodeJS.Timeout | undefined;
-    let removeListener: (() => void) | undefined;
-    let over = false;
-    const leave = () => {
-      over = true;
-      clearTimeout(timer);
-      removeListener?.();
-    };
-    const settle = (outcome: NativeGuard | Failure | null) => {
-      if (outcome === null) return;
-      leave();
-      if (outcome instanceof NativeGuard) resolve(outcome);
-      else reject(new TenureError(outcome).withStackOf(caller));
-    };
-    const checkDeadline = () => {
-      const left = waiting.left();
-      // The wait for a server ends by itself.
-      if (left === null) return;
-      if (left > 0) timer = setTimeout(checkDeadline, Math.min(Math.ceil(left), LONGEST_TIMER));
-      else settle(waiting.giveUp());
-    };
-    // The wait listens before anything can end it, as its end removes the listener, which keeps the process alive.
-    waiting.listen(() => settle(waiting.poll()));
-    settle(waiting.poll());
-    if (over) return;
-    if (signal) {
-      removeListener = onAbort(signal, () => {
-        waiting.cancel();
-        leave();
-        reject(signal.reason);
-      });
-    }
-    checkDeadline();
-  });
+  const finished = finishNative(started, signal);
+  return finished instanceof Promise ? finished.then((guard) => new Guard(guard)) : new Guard(finished);
 }
 
 /**

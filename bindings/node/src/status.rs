@@ -36,6 +36,23 @@ pub struct Status {
     pub queue: Vec<i64>,
     /// The process ids that have the lock open and are not the holder: shared holders, and heirs of a descriptor.
     pub open_by: Vec<i64>,
+    /// The processes that have suspended the lock and mean to resume it, in the order in which they were suspended.
+    pub suspended: Vec<SuspendedHolder>,
+}
+
+/// A process that has suspended a lock, and means to resume it.
+#[napi(object, object_from_js = false)]
+pub struct SuspendedHolder {
+    /// The process id, in the process's own pid namespace.
+    pub pid: i64,
+    /// The fencing token of the suspended hold.
+    pub fence: i64,
+}
+
+impl From<&tenure::SuspendedHolder> for SuspendedHolder {
+    fn from(found: &tenure::SuspendedHolder) -> SuspendedHolder {
+        SuspendedHolder { pid: found.pid, fence: i64::try_from(found.fence).unwrap_or(i64::MAX) }
+    }
 }
 
 impl From<&tenure::Status> for Status {
@@ -51,6 +68,7 @@ impl From<&tenure::Status> for Status {
             waiters: found.waiters.map(|waiters| u32::try_from(waiters).unwrap_or(u32::MAX)),
             queue: found.queue.clone(),
             open_by: found.open_by.clone(),
+            suspended: found.suspended.iter().map(SuspendedHolder::from).collect(),
         }
     }
 }

@@ -48,7 +48,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::releasing::Releasing;
     #[pymodule_export]
-    use crate::status::{_server_of, Status, break_lock, list, status};
+    use crate::status::{_server_of, Status, SuspendedHolder, break_lock, list, status};
 
     use pyo3::prelude::*;
 

@@ -82,12 +82,37 @@ impl Status {
         self.found.open_by.clone()
     }
 
+    /// The processes that have suspended the lock and mean to resume it, in the order in which they were suspended.
+    #[getter]
+    fn suspended(&self) -> Vec<SuspendedHolder> {
+        let suspended = self.found.suspended.iter();
+        suspended.map(|suspended| SuspendedHolder { pid: suspended.pid, fence: suspended.fence }).collect()
+    }
+
     fn __repr__(&self) -> String {
         let target = tenure::escape::path(&self.found.target);
         match &self.found.holder {
             Some(holder) => format!("<tenure.Status {target}: {}, {holder}>", self.state()),
             None => format!("<tenure.Status {target}: {}>", self.state()),
         }
+    }
+}
+
+/// A process that has suspended a lock, and means to resume it.
+#[pyclass(frozen, module = "tenure")]
+pub(crate) struct SuspendedHolder {
+    /// The process id, in the process's own pid namespace.
+    #[pyo3(get)]
+    pid: i64,
+    /// The fencing token of the suspended hold.
+    #[pyo3(get)]
+    fence: u64,
+}
+
+#[pymethods]
+impl SuspendedHolder {
+    fn __repr__(&self) -> String {
+        format!("<tenure.SuspendedHolder pid {}, fence {}>", self.pid, self.fence)
     }
 }
 

@@ -21,6 +21,8 @@ __all__ = [
     "PastTenure",
     "Releasing",
     "Status",
+    "Suspended",
+    "SuspendedHolder",
     "Waiting",
     "__version__",
     "_clean_up",
@@ -143,6 +145,19 @@ class Status:
     @property
     def open_by(self) -> List[int]:
         """The process ids that have the lock open and are not the holder: shared holders, and heirs of a descriptor."""
+    @property
+    def suspended(self) -> List[SuspendedHolder]:
+        """The processes that have suspended the lock and mean to resume it, in the order in which they were suspended."""
+
+@final
+class SuspendedHolder:
+    """A process that has suspended a lock, and means to resume it."""
+    @property
+    def pid(self) -> int:
+        """The process id, in the process's own pid namespace."""
+    @property
+    def fence(self) -> int:
+        """The fencing token of the suspended hold."""
 
 @final
 class LeaseLeft:
@@ -323,6 +338,55 @@ class Doorbell:
         """Returns the descriptor that becomes readable."""
     def answer(self) -> List[int]:
         """Returns the numbers of the waiters to wake, and resets the descriptor. In a forked child it returns none."""
+
+@final
+class Suspended:
+    """A suspended lock, which Guard.suspend() and Guard.suspended() return."""
+    @property
+    def changed(self) -> Optional[bool]:
+        """True if what was read before must be read again: False only where it is proven that no other process held the lock
+        meanwhile. None until the lock is resumed.
+        """
+    @property
+    def meanwhile(self) -> Optional[Literal["nobody", "others", "unknown"]]:
+        """"nobody" where it is proven that no other process held the lock meanwhile, "others" where one did, and "unknown" where
+        no process with Tenure did, and nothing proves that no other one did. None until the lock is resumed.
+        """
+    def resume(self, timeout: Union[float, None, EllipsisType] = ...) -> bool:
+        """Acquires the lock again, before processes that wait already. Returns True if what was read before must be read again
+        (``changed``). The guard that was suspended holds it from then on, with a new ``fence`` and ``previous``.
+
+        Args:
+            timeout: How long to wait, in seconds. None waits without a limit. The default is that of ``suspended()``.
+
+        Raises:
+            tenure.Busy: After the timeout. The lock is given up for good, as after any other error.
+            RuntimeError: If the lock is not suspended, as in a second call.
+        """
+    def resume_async(self, timeout: Union[float, None, EllipsisType] = ...) -> Coroutine[None, None, bool]:
+        """Acquires the lock again like resume(), for an asyncio task. A cancelled call gives the lock up for good."""
+    def _start(self, timeout: Optional[float]) -> Union[Guard, Waiting]:
+        """Starts to acquire the lock again. _end() or _fail() must follow."""
+    def _end(self, granted: Guard) -> bool:
+        """Puts the guard that was granted in the place of the suspended one. Returns ``changed``."""
+    def _fail(self) -> None:
+        """Gives the lock up, whose wait failed."""
+    def _is_suspended(self) -> bool:
+        """Returns whether the lock is suspended, in the process that suspended it."""
+    def __enter__(self) -> Suspended: ...
+    def __exit__(
+        self,
+        _kind: Optional[Type[BaseException]] = None,
+        error: Optional[BaseException] = None,
+        _traceback: Optional[TracebackType] = None,
+    ) -> Literal[False]: ...
+    def __aenter__(self) -> Coroutine[None, None, Suspended]: ...
+    def __aexit__(
+        self,
+        _kind: Optional[Type[BaseException]] = None,
+        error: Optional[BaseException] = None,
+        _traceback: Optional[TracebackType] = None,
+    ) -> Coroutine[None, None, None]: ...
 
 @final
 class Waiting:
