@@ -185,7 +185,7 @@ export class Guard extends EventEmitter {
    */
   async suspend(): Promise<Suspended> {
     if (this.#state !== "held") throw new TenureError(this.#notHeld());
-    const suspended = this.#native.suspend();
+    const suspended = addon().NativeSuspended.of(this.#native);
     if (!(suspended instanceof addon().NativeSuspended)) throw new TenureError(suspended);
     this.#state = "suspended";
     this.#suspended = suspended;

@@ -7,13 +7,12 @@ use std::task::{Context, Waker};
 
 use napi::bindgen_prelude::{Either, Either3, Function, Null, Result};
 use napi_derive::napi;
-use tenure::{Guard, Previous, Requester};
+use tenure::{Guard, Previous};
 
-use crate::convert::{fence_of, milliseconds, path_text, wait_of};
+use crate::convert::{fence_of, milliseconds, path_text};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::release::{NativeRelease, release_at_end};
-use crate::wait::NativeWait;
 use crate::wake::waker;
 
 /// A held lock. It is released by `release`, or with this object, at the latest when its thread of Node ends.
@@ -87,8 +86,8 @@ pub(crate) fn guard_of(outcome: tenure::Result<Guard>) -> Either<NativeGuard, Fa
 }
 
 impl NativeGuard {
-    /// Takes the guard to release it; `None` after a release.
-    fn take(&mut self) -> Option<Guard> {
+    /// Takes the guard to release or to suspend it; `None` after that.
+    pub(crate) fn take(&mut self) -> Option<Guard> {
         self.loss = None;
         let State::Held(guard) = &self.state else { return None };
         let facts = State::Released(Box::new(Facts::of(guard)));
@@ -98,7 +97,12 @@ impl NativeGuard {
         }
     }
 
-    fn held(&self) -> Result<&Guard> {
+    /// Puts a guard in the place of one that was taken.
+    pub(crate) fn put(&mut self, guard: Guard) {
+        self.state = State::Held(guard);
+    }
+
+    pub(crate) fn held(&self) -> Result<&Guard> {
         match &self.state {
             State::Held(guard) => Ok(guard),
             State::Released(_) => Err(napi::Error::from_reason("the lock was released")),
@@ -205,19 +209,6 @@ impl NativeGuard {
         })
     }
 
-    /// Suspends the lock. After a failure that comes before its release, it is held.
-    #[napi]
-    pub fn suspend(&mut self) -> Result<Either<NativeSuspended, Failure>> {
-        if let Err(error) = self.held()?.can_suspend() {
-            return Ok(Either::B(error.into()));
-        }
-        let Some(guard) = self.take() else { return Err(napi::Error::from_reason("the lock was released")) };
-        Ok(match guard.suspend() {
-            Ok(suspended) => Either::A(NativeSuspended(Some(suspended))),
-            Err(error) => Either::B(error.into()),
-        })
-    }
-
     /// Releases the lock. A second call does nothing. Blocks until a server has answered.
     #[napi]
     pub fn release(&mut self) -> Option<Failure> {
@@ -246,36 +237,5 @@ impl NativeGuard {
     pub fn is_lost(&mut self) -> bool {
         let Some(loss) = &mut self.loss else { return false };
         loss.revoked.as_mut().poll(&mut Context::from_waker(&loss.waker)).is_ready()
-    }
-}
-
-/// A suspended lock. Dropping it gives the lock up.
-#[napi]
-pub struct NativeSuspended(Option<tenure::Suspended>);
-
-#[napi]
-impl NativeSuspended {
-    /// Acquires the lock again, as `NativeLock.start` does. `end` gets the guard.
-    #[napi]
-    pub fn start(&self, timeout: f64) -> Result<Either3<NativeGuard, NativeWait, Failure>> {
-        let suspended = self.0.as_ref().ok_or_else(|| napi::Error::from_reason("the lock was given up"))?;
-        Ok(NativeWait::start(suspended.begin_acquire(wait_of(timeout), Requester::Task)))
-    }
-
-    /// Ends the resumption with the guard that was granted. Returns what is known of the time in between.
-    #[napi(ts_return_type = "'nobody' | 'others' | 'unknown'")]
-    pub fn end(&mut self, granted: &mut NativeGuard) -> Result<&'static str> {
-        let (Some(suspended), Some(guard)) = (self.0.take(), granted.take()) else {
-            return Err(napi::Error::from_reason("the lock was released"));
-        };
-        let resumed = suspended.resumed(guard);
-        granted.state = State::Held(resumed.guard);
-        Ok(resumed.meanwhile.as_str())
-    }
-
-    /// Gives the lock up.
-    #[napi]
-    pub fn give_up(&mut self) {
-        self.0 = None;
     }
 }

@@ -19,6 +19,7 @@ mod overrun;
 mod process;
 mod release;
 mod status;
+mod suspended;
 mod wait;
 mod wake;
 mod work;

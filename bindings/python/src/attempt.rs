@@ -18,7 +18,10 @@ pub(crate) enum Attempt {
 /// What is acquired.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
-    Lock { lock: &'a Lock, shared: bool },
+    Lock {
+        lock: &'a Lock,
+        shared: bool,
+    },
     /// A suspended lock, which is resumed.
     Suspended(&'a Suspended),
 }

@@ -9,17 +9,14 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tenure::{Meanwhile, Previous};
 
-use crate::attempt::Source;
 use crate::error::{self, OrRaise};
-use crate::event_loop::{self, Start};
 use crate::green::green_threads;
 use crate::holder::Holder;
 use crate::releasing::Releasing;
 use crate::timeout::Timeout;
-use crate::wait;
 
 const FORKED: &str = "the parent process holds the lock, not this forked child";
-const RELEASED: &str = "the lock was released";
+pub(crate) const RELEASED: &str = "the lock was released";
 const SUSPENDED: &str = "the lock is suspended";
 
 /// A held lock, which acquire() and ``with`` return. It is released by release(), at the end of a with block, or when the
@@ -42,11 +39,11 @@ pub(crate) struct Guard {
     guard: ManuallyDrop<Mutex<Slot>>,
     pid: u32,
     shared: bool,
-    target: PathBuf,
+    pub(crate) target: PathBuf,
     facts: Mutex<Facts>,
 }
 
-/// What a resumed guard has anew.
+/// What changes when a guard is resumed.
 #[derive(Clone)]
 struct Facts {
     fence: Option<u64>,
@@ -135,7 +132,7 @@ impl Guard {
     }
 
     /// Gives a suspended lock up. One that is being resumed is released once it is held.
-    fn give_up_suspended(&self, py: Python<'_>) {
+    pub(crate) fn give_up_suspended(&self, py: Python<'_>) {
         let mut slot = self.slot();
         if matches!(*slot, Slot::Suspended(_) | Slot::Resuming) {
             let suspended = std::mem::replace(&mut *slot, Slot::Released);
@@ -145,7 +142,7 @@ impl Guard {
     }
 
     /// Suspends the lock.
-    fn suspend_guard(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn suspend_guard(&self, py: Python<'_>) -> PyResult<()> {
         self.call(py, tenure::Guard::can_suspend)?.or_raise(py)?;
         let Some(guard) = self.take(py, Slot::Lent) else { return Err(self.not_held(py)) };
         let suspended = py.detach(|| guard.suspend());
@@ -165,7 +162,7 @@ impl Guard {
     }
 
     /// Takes the suspended lock out, to resume it.
-    fn begin_resumption(&self, py: Python<'_>) -> PyResult<tenure::Suspended> {
+    pub(crate) fn begin_resumption(&self, py: Python<'_>) -> PyResult<tenure::Suspended> {
         if !self.is_own_process() {
             return Err(error::lost(py, &self.target, FORKED));
         }
@@ -186,7 +183,7 @@ impl Guard {
     }
 
     /// Puts the resumed guard back, and returns what is known of the time in between. After an error the lock is given up.
-    fn end_resumption(
+    pub(crate) fn end_resumption(
         &self,
         py: Python<'_>,
         suspended: tenure::Suspended,
@@ -251,7 +248,7 @@ impl Guard {
         matches!(*self.slot(), Slot::Released)
     }
 
-    fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         matches!(*self.slot(), Slot::Suspended(_) | Slot::Resuming)
     }
 
@@ -266,8 +263,18 @@ impl Guard {
     }
 }
 
+/// Returns the object by which a guard is resumed.
+fn suspended_of<'py>(guard: &Bound<'py, Guard>, timeout: Timeout) -> PyResult<Bound<'py, PyAny>> {
+    let seconds = timeout.duration().map(|duration| duration.as_secs_f64());
+    guard.py().import("tenure._tenure")?.getattr("Suspended")?.call_method1("_of", (guard, seconds))
+}
+
 /// Adds the error of a release to `body`, the exception of the block that ends, if there is one.
-fn or_add_to_body<T>(py: Python<'_>, released: PyResult<T>, body: Option<&Bound<'_, PyAny>>) -> PyResult<Option<T>> {
+pub(crate) fn or_add_to_body<T>(
+    py: Python<'_>,
+    released: PyResult<T>,
+    body: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<T>> {
     match (released, body.filter(|body| !body.is_none())) {
         (Err(failed), Some(body)) => error::add_to_body(py, body, failed).map(|()| None),
         (released, _) => released.map(Some),
@@ -394,9 +401,9 @@ impl Guard {
     ///     tenure.Unsupported: For a shared lock, one with slots, without a record or on a server, and while another guard
     ///         of this process holds it too. The lock stays held.
     ///     tenure.Lost: If the lock was lost.
-    fn suspend(slf: &Bound<'_, Self>) -> PyResult<Suspended> {
+    fn suspend<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().suspend_guard(slf.py())?;
-        Ok(Suspended::new(slf, Timeout::Forever))
+        suspended_of(slf, Timeout::Forever)
     }
 
     /// Returns a context manager that suspends the lock for a ``with`` or an ``async with`` block, and resumes it at the
@@ -412,8 +419,8 @@ impl Guard {
     /// Args:
     ///     timeout: How long the end of the block waits for the lock, in seconds. None waits without a limit.
     #[pyo3(signature = (timeout = Timeout::Forever), text_signature = "($self, timeout=None)")]
-    fn suspended(slf: &Bound<'_, Self>, timeout: Timeout) -> Suspended {
-        Suspended::new(slf, timeout.or(Timeout::Forever))
+    fn suspended<'py>(slf: &Bound<'py, Self>, timeout: Timeout) -> PyResult<Bound<'py, PyAny>> {
+        suspended_of(slf, timeout.or(Timeout::Forever))
     }
 
     /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
@@ -487,183 +494,6 @@ impl Drop for Guard {
         if matches!(slot, Slot::Here(_) | Slot::Suspended(_)) {
             // At the interpreter's end try_attach() fails, and drops the guard on this thread as it is.
             Python::try_attach(|py| py.detach(|| drop(slot)));
-        }
-    }
-}
-
-/// A suspended lock, which Guard.suspend() and Guard.suspended() return.
-#[pyclass(frozen, module = "tenure")]
-pub(crate) struct Suspended {
-    guard: Py<Guard>,
-    timeout: Timeout,
-    /// The lock of a resume() that waits in an event loop.
-    waiting: ManuallyDrop<Mutex<Option<tenure::Suspended>>>,
-    meanwhile: Mutex<Option<Meanwhile>>,
-}
-
-impl Suspended {
-    fn new(guard: &Bound<'_, Guard>, timeout: Timeout) -> Suspended {
-        let guard = guard.clone().unbind();
-        Suspended { guard, timeout, waiting: ManuallyDrop::default(), meanwhile: Mutex::default() }
-    }
-
-    fn meanwhile(&self) -> Option<Meanwhile> {
-        *self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Option<tenure::Suspended>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends a resumption. Returns whether others may have held the lock.
-    fn end(
-        &self,
-        py: Python<'_>,
-        suspended: tenure::Suspended,
-        outcome: PyResult<tenure::Guard>,
-    ) -> PyResult<bool> {
-        let meanwhile = self.guard.get().end_resumption(py, suspended, outcome)?;
-        *self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner) = Some(meanwhile);
-        Ok(meanwhile != Meanwhile::Nobody)
-    }
-
-    /// Waits as the caller said, or else as the block was opened with.
-    fn resume_within(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {
-        let suspended = self.guard.get().begin_resumption(py)?;
-        let outcome = wait::acquire(py, Source::Suspended(&suspended), timeout.or(self.timeout));
-        self.end(py, suspended, outcome)
-    }
-}
-
-#[pymethods]
-impl Suspended {
-    /// True if what was read before must be read again: False only where it is proven that no other process held the lock
-    /// meanwhile. None until the lock is resumed.
-    #[getter]
-    fn changed(&self) -> Option<bool> {
-        self.meanwhile().map(|meanwhile| meanwhile != Meanwhile::Nobody)
-    }
-
-    /// "nobody" where it is proven that no other process held the lock meanwhile, "others" where one did, and "unknown" where
-    /// no process with Tenure did, and nothing proves that no other one did. None until the lock is resumed.
-    #[getter(meanwhile)]
-    fn meanwhile_name(&self) -> Option<&'static str> {
-        self.meanwhile().map(Meanwhile::as_str)
-    }
-
-    /// Acquires the lock again, before processes that wait already. Returns True if what was read before must be read again
-    /// (``changed``). The guard that was suspended holds it from then on, with a new ``fence`` and ``previous``.
-    ///
-    /// Args:
-    ///     timeout: How long to wait, in seconds. None waits without a limit. The default is that of ``suspended()``.
-    ///
-    /// Raises:
-    ///     tenure.Busy: After the timeout. The lock is given up for good, as after any other error.
-    ///     RuntimeError: If the lock is not suspended, as in a second call.
-    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
-    fn resume(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {
-        self.resume_within(py, timeout)
-    }
-
-    /// Acquires the lock again like resume(), for an asyncio task. A cancelled call gives the lock up for good.
-    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
-    fn resume_async<'py>(slf: &Bound<'py, Self>, timeout: Timeout) -> PyResult<Bound<'py, PyAny>> {
-        let seconds = timeout.or(slf.get().timeout).duration().map(|duration| duration.as_secs_f64());
-        slf.py().import("tenure._waits")?.call_method1("resume", (slf, seconds))
-    }
-
-    /// Starts to acquire the lock again. _end() or _fail() must follow.
-    fn _start(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Start> {
-        let suspended = self.guard.get().begin_resumption(py)?;
-        match event_loop::start(py, Source::Suspended(&suspended), timeout) {
-            Ok(start) => {
-                *self.waiting() = Some(suspended);
-                Ok(start)
-            }
-            Err(error) => match self.guard.get().end_resumption(py, suspended, Err(error)) {
-                Err(error) => Err(error),
-                Ok(_) => unreachable!("an error was passed on"),
-            },
-        }
-    }
-
-    /// Puts the guard that was granted in the place of the suspended one. Returns ``changed``.
-    fn _end(&self, py: Python<'_>, granted: &Guard) -> PyResult<bool> {
-        let suspended = self.waiting().take();
-        let guard = granted.take_library_guard(py);
-        let (Some(suspended), Some(guard)) = (suspended, guard) else {
-            return Err(error::lost(py, &self.guard.get().target, RELEASED));
-        };
-        self.end(py, suspended, Ok(guard))
-    }
-
-    /// Gives the lock up, whose wait failed.
-    fn _fail(&self, py: Python<'_>) {
-        let suspended = self.waiting().take();
-        self.guard.get().give_up_suspended(py);
-        py.detach(|| drop(suspended));
-    }
-
-    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        slf.get().guard.get().suspend_guard(slf.py())?;
-        Ok(slf)
-    }
-
-    /// Resumes the lock, also after an exception, which always propagates. If that fails too, its error is added to it.
-    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: Option<&Bound<'_, PyAny>>,
-        error: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let guard = self.guard.get();
-        // In a forked child nothing is resumed. Within the block it may have been resumed or given up.
-        if !guard.is_own_process() || !guard.is_suspended() {
-            return Ok(false);
-        }
-        or_add_to_body(py, self.resume_within(py, Timeout::OfLock), error).map(|_| false)
-    }
-
-    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("tenure._waits")?.call_method1("suspend", (slf,))
-    }
-
-    #[pyo3(signature = (_kind = None, error = None, _traceback = None))]
-    fn __aexit__<'py>(
-        slf: &Bound<'py, Self>,
-        _kind: Option<&Bound<'_, PyAny>>,
-        error: Option<Bound<'py, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("tenure._waits")?.call_method1("resume_at_end", (slf, error))
-    }
-
-    /// Returns whether the lock is suspended, in the process that suspended it.
-    fn _is_suspended(&self) -> bool {
-        self.guard.get().is_own_process() && self.guard.get().is_suspended()
-    }
-
-    fn __repr__(&self) -> String {
-        let guard = self.guard.get();
-        let state = match self.meanwhile() {
-            Some(meanwhile) => format!("resumed, meanwhile {}", meanwhile.as_str()),
-            None if guard.is_suspended() => "suspended".to_owned(),
-            None => "not suspended".to_owned(),
-        };
-        format!("<tenure.Suspended {}, {state}>", tenure::escape::path(&guard.target))
-    }
-}
-
-impl Drop for Suspended {
-    fn drop(&mut self) {
-        if !self.guard.get().is_own_process() {
-            return;
-        }
-        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if waiting.is_some() {
-            Python::try_attach(|py| py.detach(|| drop(waiting)));
         }
     }
 }

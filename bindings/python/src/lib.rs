@@ -22,6 +22,7 @@ mod lock;
 mod releasing;
 mod signal_wait;
 mod status;
+mod suspended;
 mod sys;
 mod timeout;
 mod wait;
@@ -38,7 +39,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::event_loop::Waiting;
     #[pymodule_export]
-    use crate::guard::{Guard, LeaseLeft, Suspended};
+    use crate::guard::{Guard, LeaseLeft};
     #[pymodule_export]
     use crate::history::{PastTenure, history};
     #[pymodule_export]
@@ -49,6 +50,8 @@ mod _tenure {
     use crate::releasing::Releasing;
     #[pymodule_export]
     use crate::status::{_server_of, Status, SuspendedHolder, break_lock, list, status};
+    #[pymodule_export]
+    use crate::suspended::Suspended;
 
     use pyo3::prelude::*;
 

@@ -22,12 +22,7 @@ use crate::sys::Pipe;
 use crate::timeout::Timeout;
 
 /// Waits for a grant, for at most `timeout`. If a signal handler raises, the wait ends and nothing is held.
-pub(crate) fn wait(
-    py: Python<'_>,
-    target: &Path,
-    mut acquiring: AcquireFuture,
-    timeout: Timeout,
-) -> PyResult<Guard> {
+pub(crate) fn wait(py: Python<'_>, target: &Path, mut acquiring: AcquireFuture, timeout: Timeout) -> PyResult<Guard> {
     let deadline = acquiring.deadline();
     let Some(_wait) = InterruptibleWait::enter(target, timeout.duration().is_none()) else {
         return Err(error::waits_for_itself(py, target));

@@ -73,7 +73,7 @@ impl Guard {
     /// [acquired again](Suspended::resume) before natives that wait already. The resumed lock says whether another program
     /// held it meanwhile, so that what was read must be read again.
     ///
-    /// A suspended tenure is no holder: its `max_hold` begins anew when it is resumed, and the end of its process is no crash.
+    /// A suspended tenure is no holder: the time of its `max_hold` starts again when it is resumed, and the end of its process is no crash.
     /// The label stays. A [command that keeps the lock](Guard::keep_for) loses it, as by a release. Programs without
     /// Tenure are not ordered: they take the lock file whenever it is free. [`status`](crate::status()) shows who means to come
     /// back.
@@ -147,7 +147,7 @@ impl Suspended {
     /// # Errors
     ///
     /// As [`Lock::acquire_with`](crate::Lock::acquire_with); [`is_lost`](crate::Error::is_lost) in a forked child. The lock is
-    /// given up for good then: acquire it anew, and read again what it protects.
+    /// given up for good then: acquire it again, and read again what it protects.
     pub fn resume(self, wait: Wait) -> Result<Resumed> {
         match self.0.acquire(LockKind::Exclusive, wait) {
             Ok(tenure) => Ok(self.resumed(Guard::new(tenure))),

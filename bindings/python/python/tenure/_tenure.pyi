@@ -342,6 +342,9 @@ class Doorbell:
 @final
 class Suspended:
     """A suspended lock, which Guard.suspend() and Guard.suspended() return."""
+    @staticmethod
+    def _of(guard: Guard, timeout: Optional[float]) -> Suspended:
+        """Returns the object by which a guard is suspended, and resumed within the time."""
     @property
     def changed(self) -> Optional[bool]:
         """True if what was read before must be read again: False only where it is proven that no other process held the lock

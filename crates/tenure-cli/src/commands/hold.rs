@@ -254,7 +254,7 @@ impl<'a> Holding<'a> {
                         Err(TryRecvError::Disconnected | TryRecvError::Empty) => break,
                     }
                 }
-                // What follows `resume` is obeyed once the lock is held, but for the end: nobody waits any more.
+                // What follows `resume` is obeyed once the lock is held. The end is obeyed at once.
                 let next = match self.state {
                     State::Resuming(..) if !matches!(inbox.back(), Some(Input::End(_))) => None,
                     State::Resuming(..) => inbox.pop_back(),

@@ -13,7 +13,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::paths::LockPaths;
 use crate::file::release;
-use crate::file::suspended::Courtesy;
+use crate::file::suspended::Yielding;
 use crate::kernel::world;
 use crate::maintenance::clean::CleanOptions;
 use crate::model::backend::{Backend, Begun};
@@ -115,7 +115,7 @@ pub(super) fn acquire_by_tries(paths: &LockPaths, kept: &mut CachedFiles, reques
         let since = world::with(|world| world.kernel.changes);
         witness::begins();
         let mut grant = Grant::empty();
-        match acquire::attempt(paths, kept, request, &mut |_| false, Courtesy::GiveWay, &mut grant) {
+        match acquire::attempt(paths, kept, request, &mut |_| false, Yielding::Yield, &mut grant) {
             Ok(Attempt::Granted) => {
                 witness::enters(Granted {
                     style: request.options.style,

@@ -17,7 +17,7 @@ use crate::file::history;
 use crate::file::lock_file::{self, Blocker, Published};
 use crate::file::paths::LockPaths;
 use crate::file::prior::Prior;
-use crate::file::suspended::{self, Carried, Courtesy};
+use crate::file::suspended::{self, Carried, Yielding};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::request::Request;
 use crate::record::{PriorState, Record, SuspendedTenures};
@@ -53,17 +53,17 @@ pub(crate) fn lock_kind(request: &Request) -> LockKind {
 
 /// Makes one attempt to acquire, without waiting. The opened files stay in `cached`; no kernel lock stays unless the
 /// lock was granted. Where `yields` says so once the anchor's kernel lock was taken, the attempt ends as busy although
-/// the lock may be free, and so it does where `courtesy` is to give way to a tenure that is being resumed. A grant is written
+/// the lock may be free, and so it does where `yielding` is to give way to a tenure that is being resumed. A grant is written
 /// to `grant`.
 pub(crate) fn attempt(
     paths: &LockPaths,
     cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
-    courtesy: Courtesy,
+    yielding: Yielding,
     grant: &mut Grant,
 ) -> Result<Attempt> {
-    let attempted = attempt_with_retries(paths, cached, request, yields, courtesy, grant);
+    let attempted = attempt_with_retries(paths, cached, request, yields, yielding, grant);
     if attempted.is_err() {
         close_all(cached);
     }
@@ -76,7 +76,7 @@ fn attempt_with_retries(
     cached: &mut CachedFiles,
     request: &Request,
     yields: &mut dyn FnMut(&Anchor) -> bool,
-    courtesy: Courtesy,
+    yielding: Yielding,
     grant: &mut Grant,
 ) -> Result<Attempt> {
     for _ in 0..MAX_RETRIES {
@@ -102,7 +102,7 @@ fn attempt_with_retries(
             unlock_all(cached);
             return Ok(Attempt::Busy(None));
         }
-        return match try_grant(paths, cached, &anchor, &stat, request, &mut |_| courtesy, grant) {
+        return match try_grant(paths, cached, &anchor, &stat, request, &mut |_| yielding, grant) {
             Ok(GrantOutcome::Granted) => Ok(Attempt::Granted),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 unlock_all(cached);
@@ -124,7 +124,7 @@ fn attempt_with_retries(
     Err(keeps_changing(paths))
 }
 
-/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names. `courtesy` is asked where a suspended tenure is
+/// Makes steps 3 to 6, with the kernel lock on `anchor`, which its path names. `yielding` is asked where a suspended tenure is
 /// being resumed. A grant is written to `grant`.
 #[inline]
 pub(crate) fn try_grant(
@@ -133,7 +133,7 @@ pub(crate) fn try_grant(
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
     request: &Request,
-    courtesy: &mut dyn FnMut(u64) -> Courtesy,
+    yielding: &mut dyn FnMut(u64) -> Yielding,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     if request.shared {
@@ -141,7 +141,7 @@ pub(crate) fn try_grant(
         let prior = Prior::read(anchor, paths, stat)?;
         // A share writes no record, so a list of suspended tenures stays.
         if prior.names_suspended()
-            && matches!(suspended::carry_on(anchor, &prior, request, courtesy), Carried::GivesWay)
+            && matches!(suspended::carry_on(anchor, &prior, request, yielding), Carried::GivesWay)
         {
             return Ok(GrantOutcome::GivesWay);
         }
@@ -158,7 +158,7 @@ pub(crate) fn try_grant(
     }
     let prior = Prior::read(anchor, paths, stat)?;
     if prior.names_suspended() {
-        return try_grant_beside_suspended(paths, cached, anchor, stat, prior, request, courtesy, grant);
+        return try_grant_beside_suspended(paths, cached, anchor, stat, prior, request, yielding, grant);
     }
     try_grant_with(paths, cached, anchor, stat, prior, request, None, grant)
 }
@@ -174,10 +174,10 @@ fn try_grant_beside_suspended(
     stat: &FileIdent,
     prior: Prior<'_>,
     request: &Request,
-    courtesy: &mut dyn FnMut(u64) -> Courtesy,
+    yielding: &mut dyn FnMut(u64) -> Yielding,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
-    let carried = match suspended::carry_on(anchor, &prior, request, courtesy) {
+    let carried = match suspended::carry_on(anchor, &prior, request, yielding) {
         Carried::GivesWay => return Ok(GrantOutcome::GivesWay),
         Carried::Some(tenures) => Some(tenures),
         Carried::None => None,

@@ -21,13 +21,13 @@ use crate::sys::{Access, File};
 
 /// What an acquire does that could be granted the lock before a tenure that is being resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Courtesy {
+pub(crate) enum Yielding {
     /// It gives way: the lock is not granted now.
-    GiveWay,
+    Yield,
     /// It goes first.
-    Go,
+    Proceed,
     /// It goes first, and so does every later one, because the tenure did not take the lock in time.
-    GoAndForget,
+    ProceedAndForget,
 }
 
 /// The suspended tenures that the next record names.
@@ -39,7 +39,7 @@ pub(crate) enum Carried {
     GivesWay,
 }
 
-/// Returns the suspended tenures that the next record names, where the last one names some. `courtesy` gets the last record's
+/// Returns the suspended tenures that the next record names, where the last one names some. `yielding` gets the last record's
 /// fence.
 #[cold]
 #[inline(never)]
@@ -47,7 +47,7 @@ pub(crate) fn carry_on(
     anchor: &Anchor,
     prior: &Prior<'_>,
     request: &Request,
-    courtesy: &mut dyn FnMut(u64) -> Courtesy,
+    yielding: &mut dyn FnMut(u64) -> Yielding,
 ) -> Carried {
     let own = request.resumes.as_ref().map(|resumes| resumes.fence);
     let mut suspended = still_suspended(prior.record().as_ref(), &anchor.file);
@@ -57,10 +57,10 @@ pub(crate) fn carry_on(
     let goes_first =
         |tenure: &SuspendedTenure| own_place.is_none_or(|own| tenure.fence < own) && is_resumed(tenure, &anchor.file);
     if suspended.iter().any(goes_first) {
-        match courtesy(prior.state().map_or(0, |state| state.fence)) {
-            Courtesy::GiveWay => return Carried::GivesWay,
-            Courtesy::Go => {}
-            Courtesy::GoAndForget => suspended.retain(|tenure| !goes_first(tenure)),
+        match yielding(prior.state().map_or(0, |state| state.fence)) {
+            Yielding::Yield => return Carried::GivesWay,
+            Yielding::Proceed => {}
+            Yielding::ProceedAndForget => suspended.retain(|tenure| !goes_first(tenure)),
         }
     }
     match suspended.is_empty() {

@@ -113,7 +113,7 @@ impl KernelWaiter<'_> {
             drop_anchor(cached);
             return Ok(Waited::Changed);
         };
-        match try_grant(paths, cached, &anchor, &stat, request, &mut |fence| head.courtesy(fence), grant) {
+        match try_grant(paths, cached, &anchor, &stat, request, &mut |fence| head.yielding(fence), grant) {
             Ok(GrantOutcome::Granted) => Ok(Waited::Granted { waited_for }),
             Ok(GrantOutcome::GivesWay) => {
                 let before = read_head(&anchor);

@@ -1,6 +1,5 @@
 //! Waiting for a file's lock, and what a process does while it holds one.
 
-pub(crate) mod courtesy;
 pub(crate) mod deadlock;
 pub(crate) mod fairness;
 pub(crate) mod fd_cache;
@@ -14,3 +13,4 @@ pub(crate) mod registry;
 pub(crate) mod suspension;
 pub(crate) mod tenure;
 pub(crate) mod watchdog;
+pub(crate) mod yielding;

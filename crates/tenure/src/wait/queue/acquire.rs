@@ -15,7 +15,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::nested;
 use crate::file::release::unlock;
-use crate::file::suspended::Courtesy;
+use crate::file::suspended::Yielding;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Wait;
@@ -203,8 +203,8 @@ impl TargetQueue {
             yielded
         };
         // An acquire that does not wait does not queue either.
-        let courtesy = if entry == Entry::Try { Courtesy::Go } else { Courtesy::GiveWay };
-        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields, courtesy, &mut unused.grant);
+        let yielding = if entry == Entry::Try { Yielding::Proceed } else { Yielding::Yield };
+        let outcome = acquire::attempt(&paths, &mut cached, &request, &mut yields, yielding, &mut unused.grant);
         // A holder that waits for this process to end: a wait for that holder would never end.
         let ancestor = match &outcome {
             Ok(Attempt::Busy(_)) if request.options.deadlock_check => nested::ancestor_holder(&paths),
@@ -291,7 +291,7 @@ impl TargetQueue {
         let paths = self.paths();
         let mut cached = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
         let mut grant = Grant::empty();
-        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false, Courtesy::Go, &mut grant)?;
+        let attempt = acquire::attempt(&paths, &mut cached, request, &mut |_| false, Yielding::Proceed, &mut grant)?;
         let Attempt::Granted = attempt else { return Ok(None) };
         let mut state = self.state();
         if !matches!(state.phase, Phase::Idle | Phase::Waiting(_)) {

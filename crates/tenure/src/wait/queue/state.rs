@@ -9,17 +9,17 @@ use std::thread::ThreadId;
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::status::current_holder;
-use crate::file::suspended::Courtesy;
+use crate::file::suspended::Yielding;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
 use crate::record::Record;
 use crate::sys::{self, FileId, InterruptHandle, LockKind, Moment, Wakeup};
 use crate::util::ticket::{self, Ticket};
 use crate::util::wait_queue::{WaitQueue, Waits};
-use crate::wait::courtesy::GivingWay;
 use crate::wait::fairness::TimeSlice;
 use crate::wait::fd_cache::{CachesFiles, Recency};
 use crate::wait::tenure::FileTenure;
+use crate::wait::yielding::GivingWay;
 
 /// The queue of one target in this process.
 ///
@@ -176,8 +176,8 @@ impl Waiter {
 
     /// Returns whether this waiter, which could be granted the lock, gives way to a tenure that is being resumed. `fence` is
     /// that of the last record.
-    pub(crate) fn courtesy(&self, fence: u64) -> Courtesy {
-        self.giving_way.lock().unwrap_or_else(PoisonError::into_inner).courtesy(fence)
+    pub(crate) fn yielding(&self, fence: u64) -> Yielding {
+        self.giving_way.lock().unwrap_or_else(PoisonError::into_inner).yielding(fence)
     }
 
     pub(crate) fn request(&self) -> &Request {

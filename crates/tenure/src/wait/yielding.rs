@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::file::suspended::Courtesy;
+use crate::file::suspended::Yielding;
 use crate::sys::{self, Moment};
 
 /// How long a waiter gives way, with the lock free.
@@ -25,15 +25,15 @@ pub(crate) struct GivingWay {
 
 impl GivingWay {
     /// Returns whether to give way once more. `fence` is that of the last record.
-    pub(crate) fn courtesy(&mut self, fence: u64) -> Courtesy {
+    pub(crate) fn yielding(&mut self, fence: u64) -> Yielding {
         if self.times == 0 || self.fence != fence {
             *self = GivingWay { fence, since: sys::moment(), times: 0 };
         }
         if self.times >= MIN_TIMES && sys::moment().since(self.since) >= MAX_TIME {
-            return Courtesy::GoAndForget;
+            return Yielding::ProceedAndForget;
         }
         self.times += 1;
-        Courtesy::GiveWay
+        Yielding::Yield
     }
 }
 
@@ -46,12 +46,12 @@ mod tests {
     fn a_waiter_gives_way_for_a_bounded_time() {
         let mut giving_way = GivingWay::default();
         for _ in 0..3 * MIN_TIMES {
-            assert_eq!(giving_way.courtesy(7), Courtesy::GiveWay, "the time is not over");
+            assert_eq!(giving_way.yielding(7), Yielding::Yield, "the time is not over");
         }
         giving_way.since = Moment::default();
-        assert_eq!(giving_way.courtesy(7), Courtesy::GoAndForget);
-        assert_eq!(giving_way.courtesy(8), Courtesy::GiveWay, "another tenure was granted meanwhile");
+        assert_eq!(giving_way.yielding(7), Yielding::ProceedAndForget);
+        assert_eq!(giving_way.yielding(8), Yielding::Yield, "another tenure was granted meanwhile");
         giving_way.since = Moment::default();
-        assert_eq!(giving_way.courtesy(8), Courtesy::GiveWay, "the other process may wait for a processor");
+        assert_eq!(giving_way.yielding(8), Yielding::Yield, "the other process may wait for a processor");
     }
 }
