@@ -21,6 +21,7 @@ use crate::model::options::Options;
 use crate::sys::{self, File, InterruptHandle, LockKind, Wakeup};
 use crate::wait::fairness::{Pace, TimeSlice, announce_waiter, await_grant, read_head};
 use crate::wait::queue::{TargetQueue, WaitEnd, WaitedFile, Waiter};
+use crate::wait::yielding::GivingWay;
 
 /// How long a foreign holder is waited for without a check, whatever its events say.
 const SLOW_CHECK: Duration = Duration::from_secs(1);
@@ -68,13 +69,16 @@ impl KernelWaiter<'_> {
         &self,
         cached: &mut CachedFiles,
         time_slice: &mut TimeSlice,
+        giving_way: &mut GivingWay,
         head: &Arc<Waiter>,
         grant: &mut Grant,
     ) -> Result<Waited> {
-        self.attempt(cached, time_slice, head, grant).inspect_err(|_| match self.queue.is_current(self.epoch) {
-            true => close_all(cached),
-            // Detached: the successor may use the same descriptor of the anchor, and its lock.
-            false => *cached = CachedFiles::default(),
+        self.attempt(cached, time_slice, giving_way, head, grant).inspect_err(|_| {
+            match self.queue.is_current(self.epoch) {
+                true => close_all(cached),
+                // Detached: the successor may use the same descriptor of the anchor, and its lock.
+                false => *cached = CachedFiles::default(),
+            }
         })
     }
 
@@ -82,6 +86,7 @@ impl KernelWaiter<'_> {
         &self,
         cached: &mut CachedFiles,
         time_slice: &mut TimeSlice,
+        giving_way: &mut GivingWay,
         head: &Arc<Waiter>,
         grant: &mut Grant,
     ) -> Result<Waited> {
@@ -113,7 +118,7 @@ impl KernelWaiter<'_> {
             drop_anchor(cached);
             return Ok(Waited::Changed);
         };
-        match try_grant(paths, cached, &anchor, &stat, request, &mut |fence| head.yielding(fence), grant) {
+        match try_grant(paths, cached, &anchor, &stat, request, &mut |fence| giving_way.yielding(fence), grant) {
             Ok(GrantOutcome::Granted) => Ok(Waited::Granted { waited_for }),
             Ok(GrantOutcome::GivesWay) => {
                 let before = read_head(&anchor);

@@ -14,7 +14,7 @@ const MAX_TIME: Duration = Duration::from_secs(1);
 /// How often it does so at least, because on a loaded machine the other process may have to wait for a processor.
 const MIN_TIMES: u32 = 100;
 
-/// How long a waiter has given way, with no tenure in between.
+/// How long a helper has given way, with no tenure in between.
 #[derive(Debug, Default)]
 pub(crate) struct GivingWay {
     /// The last record's fence when the waiter began to give way.

@@ -24,6 +24,7 @@ use crate::wait::fd_cache;
 use crate::wait::kernel_wait::{KernelWaiter, Waited};
 use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog::{self, WatchedQueue};
+use crate::wait::yielding::GivingWay;
 
 impl TargetQueue {
     /// Replaces a helper that waits in the kernel's queue for something that the queue's head does not need: such a
@@ -81,6 +82,7 @@ impl TargetQueue {
         let mut end = ControlFlow::Continue(());
         // Whether a time slice begins with the grant.
         let mut begins_slice = false;
+        let mut giving_way = GivingWay::default();
         // The tenure that the grant begins.
         let mut next_tenure = None;
         loop {
@@ -121,7 +123,8 @@ impl TargetQueue {
             });
             drop(state);
             let waiter = KernelWaiter { queue: self, epoch, interrupt: direct.map(|direct| direct.interrupt) };
-            let waited = waiter.wait_once(&mut cached, &mut time_slice, &head, &mut unbegun(&mut tenure).grant);
+            let waited =
+                waiter.wait_once(&mut cached, &mut time_slice, &mut giving_way, &head, &mut unbegun(&mut tenure).grant);
             let mut state = self.state();
             if state.epoch != epoch {
                 return end;

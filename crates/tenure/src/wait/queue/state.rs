@@ -9,7 +9,6 @@ use std::thread::ThreadId;
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::status::current_holder;
-use crate::file::suspended::Yielding;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
 use crate::record::Record;
@@ -19,7 +18,6 @@ use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::TimeSlice;
 use crate::wait::fd_cache::{CachesFiles, Recency};
 use crate::wait::tenure::FileTenure;
-use crate::wait::yielding::GivingWay;
 
 /// The queue of one target in this process.
 ///
@@ -138,8 +136,6 @@ pub(crate) struct Waiter {
     pub(super) ticket: Ticket<Arc<FileTenure>, Error>,
     /// Whether a thread sleeps for this waiter and can be notified. Otherwise a future is polled for it.
     sleeps: AtomicBool,
-    /// How long this waiter has given way to a tenure that is being resumed.
-    giving_way: Mutex<GivingWay>,
 }
 
 pub(super) type WaitState = ticket::WaitState<Arc<FileTenure>, Error>;
@@ -153,14 +149,7 @@ impl Waits for Waiter {
 impl Waiter {
     pub(super) fn new(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
         let since = if request.options.history > 0 { sys::moment() } else { Moment::default() };
-        Arc::new(Waiter {
-            request,
-            thread,
-            since,
-            ticket: Ticket::new(),
-            sleeps: AtomicBool::new(false),
-            giving_way: Mutex::default(),
-        })
+        Arc::new(Waiter { request, thread, since, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
     }
 
     /// Returns whether this acquire resumes a suspended tenure, and so goes before others.
@@ -172,12 +161,6 @@ impl Waiter {
     pub(super) fn goes_before(&self, other: &Waiter) -> bool {
         let fence = |waiter: &Waiter| waiter.request.resumes.as_ref().map(|resumes| resumes.fence);
         fence(self).is_some_and(|own| fence(other).is_none_or(|other| own < other))
-    }
-
-    /// Returns whether this waiter, which could be granted the lock, gives way to a tenure that is being resumed. `fence` is
-    /// that of the last record.
-    pub(crate) fn yielding(&self, fence: u64) -> Yielding {
-        self.giving_way.lock().unwrap_or_else(PoisonError::into_inner).yielding(fence)
     }
 
     pub(crate) fn request(&self) -> &Request {
