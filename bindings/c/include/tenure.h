@@ -95,6 +95,16 @@ typedef enum {
   TENURE_SKIPPED = 14,
 } tenure_code;
 
+// What is known of the time in which a lock was suspended. Only `TENURE_MEANWHILE_NOBODY` is false in C.
+typedef enum {
+  // It is proven that no other process held the lock.
+  TENURE_MEANWHILE_NOBODY = 0,
+  // Another process held the lock.
+  TENURE_MEANWHILE_OTHERS = 1,
+  // No process with Tenure held the lock, and nothing proves that no other one did.
+  TENURE_MEANWHILE_UNKNOWN = 2,
+} tenure_meanwhile;
+
 // An error: its code, and a sentence that names the path, the holder, the likely cause and a remedy. Free it with
 // `tenure_error_free`.
 typedef struct tenure_error tenure_error;
@@ -138,7 +148,7 @@ void tenure_error_free(tenure_error *error);
 
 // Releases the lock and frees the guard, also where it fails.
 //
-// Fails with `TENURE_LOST` if the lock was held no longer. `NULL` is an error.
+// Fails with `TENURE_LOST` if the lock was held no longer. A suspended lock is given up. `NULL` is an error.
 tenure_code tenure_release(tenure_guard *guard, tenure_error **error);
 
 // Frees a guard, and releases the lock. A failed release is not reported.
@@ -148,7 +158,7 @@ void tenure_guard_free(tenure_guard *guard);
 tenure_code tenure_check(const tenure_guard *guard, tenure_error **error);
 
 // Returns the fencing token of this tenure, which is larger than that of every earlier one; 0 for a tenure without one (a
-// shared lock, or a lock without a record). It is below 2^53.
+// shared lock, or a lock without a record), and while the lock is suspended. It is below 2^53.
 uint64_t tenure_fence(const tenure_guard *guard);
 
 // Returns the number of the slot that is held, from 0: the lowest that was free (`tenure_options_set_slots`). -1 for a lock
@@ -173,6 +183,25 @@ char *tenure_previous_json(const tenure_guard *guard);
 
 // Changes the holder's label, in the record too.
 tenure_code tenure_set_label(const tenure_guard *guard, const char *label, tenure_error **error);
+
+// Lets others hold the lock for a while, as for a long network call, until `tenure_resume`. The guard stays the caller's:
+// `tenure_release` and `tenure_guard_free` give a suspended lock up.
+//
+// Fails with `TENURE_UNSUPPORTED` for a shared lock, one with slots, without a record or on a server, and while another guard of
+// this process holds it too. The lock stays held then. After any other error it is given up.
+tenure_code tenure_suspend(tenure_guard *guard,
+                           tenure_error **error);
+
+// Acquires a suspended lock again, before processes that wait already, waiting for `timeout` milliseconds at most, as
+// `tenure_acquire` does. The guard holds it then, with a new fencing token. Writes to `meanwhile`, unless that is `NULL`, what is
+// known of the time in which it was suspended: what was read before must be read again unless that is
+// `TENURE_MEANWHILE_NOBODY`.
+//
+// Fails with `TENURE_INVALID_ARGUMENT` if the lock is not suspended. After any other error it is given up.
+tenure_code tenure_resume(tenure_guard *guard,
+                          int64_t timeout,
+                          tenure_meanwhile *meanwhile,
+                          tenure_error **error);
 
 // Opens the lock of `target`, any path, which need not exist. Nothing is locked yet. `options` may be `NULL` for the default
 // ones.
