@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -227,8 +227,9 @@ impl Dir {
         Ok(found)
     }
 
-    /// Returns the descriptor, for the calls that a single Unix has.
-    pub(in crate::sys) fn descriptor(&self) -> BorrowedFd<'_> {
+    /// Returns the descriptor, for the calls that Linux alone has.
+    #[cfg(target_os = "linux")]
+    pub(in crate::sys) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
     }
 

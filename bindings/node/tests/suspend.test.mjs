@@ -1,0 +1,103 @@
+// Suspended locks, in one process.
+import { strict as assert } from "node:assert";
+import { test } from "node:test";
+
+import { lock, Lock, statusSync, Suspended } from "tenure";
+
+import { folder } from "./helpers.mjs";
+
+test("a suspended lock lets others in, and says whether they held", async (t) => {
+  const path = `${folder(t)}/t`;
+  const guard = await lock(path, { label: "mine" });
+  const { fence } = guard;
+  let suspended = await guard.suspend();
+  assert(suspended instanceof Suspended);
+  assert.throws(() => guard.check(), { code: "TENURE_LOST", message: /suspended/ });
+  const found = statusSync(path);
+  assert.equal(found.state, "free");
+  assert.deepEqual(found.suspended, [{ pid: process.pid, fence }]);
+  let resumed = await suspended.resume();
+  assert.deepEqual([resumed.guard, resumed.changed, resumed.meanwhile], [guard, false, "nobody"]);
+  guard.check();
+  assert(guard.fence > fence);
+  assert.equal(guard.holder.label, "mine");
+  assert.deepEqual(statusSync(path).suspended, []);
+
+  suspended = await guard.suspend();
+  await (await lock(path)).release();
+  resumed = await suspended.resume({ timeout: 60_000 });
+  assert.deepEqual([resumed.changed, resumed.meanwhile], [true, "others"]);
+  await guard.release();
+  assert.equal(statusSync(path).state, "free");
+});
+
+test("a resumed lock goes before those that wait", async (t) => {
+  const sessions = new Lock(`${folder(t)}/t`);
+  const guard = await sessions.acquire();
+  const suspended = await guard.suspend();
+  const other = await sessions.acquire();
+  const order = [];
+  const waiting = sessions.acquire().then(async (next) => {
+    order.push("waiter");
+    await next.release();
+  });
+  const resuming = suspended.resume().then(async () => {
+    order.push("resumed");
+    await guard.release();
+  });
+  await assert.rejects(suspended.resume(), /being resumed already/);
+  await other.release();
+  await Promise.all([waiting, resuming]);
+  assert.deepEqual(order, ["resumed", "waiter"]);
+});
+
+test("a resume that fails gives the lock up", async (t) => {
+  const path = `${folder(t)}/t`;
+  for (const options of [{ timeout: 0 }, { timeout: 20 }, { signal: AbortSignal.abort(new Error("mine")) }]) {
+    const guard = await lock(path);
+    const suspended = await guard.suspend();
+    const other = await lock(path);
+    await assert.rejects(suspended.resume(options), options.signal ? /mine/ : { code: "TENURE_BUSY" });
+    await assert.rejects(suspended.resume(), /was released/);
+    assert.throws(() => guard.check(), { code: "TENURE_LOST" });
+    assert.deepEqual(statusSync(path).suspended, []);
+    await guard.release();
+    await other.release();
+  }
+});
+
+test("calls in the wrong order", async (t) => {
+  const path = `${folder(t)}/t`;
+  const guard = await lock(path);
+  let suspended = await guard.suspend();
+  await assert.rejects(guard.suspend(), { code: "TENURE_LOST", message: /suspended/ });
+  await assert.rejects(suspended.resume({ timeuot: 5 }), TypeError);
+  await suspended.resume();
+  await assert.rejects(suspended.resume(), /not suspended/);
+  suspended = await guard.suspend();
+  await guard.release();
+  assert.deepEqual(statusSync(path).suspended, []);
+  await assert.rejects(suspended.resume(), /was released/);
+  await assert.rejects(guard.suspend(), { code: "TENURE_LOST" });
+});
+
+test("what cannot be suspended stays held", async (t) => {
+  const dir = folder(t);
+  for (const options of [{ style: "flock", shared: true }, { record: false }, { slots: 2 }]) {
+    const guard = await lock(`${dir}/${Object.keys(options)[0]}`, options);
+    await assert.rejects(guard.suspend(), { code: "TENURE_UNSUPPORTED" });
+    guard.check();
+    await guard.release();
+  }
+});
+
+test("a lock that is lost after its resume is noticed", async (t) => {
+  const { breakLock } = await import("tenure");
+  const path = `${folder(t)}/t`;
+  const guard = await lock(path);
+  const { lost } = guard;
+  await (await guard.suspend()).resume();
+  await breakLock(path, { force: true });
+  assert.equal((await lost).code, "TENURE_LOST");
+  await guard.release().catch(() => {});
+});
