@@ -3,6 +3,7 @@
 //! | folder or file | compiled |
 //! | --- | --- |
 //! | `files`, `release`, `types` | everywhere |
+//! | `no_folder_watch` | on all systems but Linux: watches on whole folders are unsupported |
 //! | `unix` | on Linux, macOS and FreeBSD: what they share |
 //! | `linux` | on Linux: the rest |
 //! | `bsd` | on macOS and FreeBSD: what they share and Linux does in another way |
@@ -22,6 +23,8 @@ mod freebsd;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(not(target_os = "linux"))]
+mod no_folder_watch;
 #[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos", windows)))]
 mod other;
 mod release;
@@ -31,17 +34,19 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-pub(crate) use files::write_file;
+pub(crate) use files::{folder_entries, replace_file, write_file};
 #[cfg(target_os = "freebsd")]
 pub(crate) use freebsd::*;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use no_folder_watch::FolderWatch;
 #[cfg(not(any(target_os = "freebsd", target_os = "linux", target_os = "macos", windows)))]
 pub(crate) use other::*;
 pub(crate) use release::release;
-pub(crate) use types::{Arrival, Change, FileId, Note, OpenFile};
+pub(crate) use types::{Arrival, Change, Entry, EntryChange, FileId, Note, Notice, OpenFile, Part, WakeUps};
 #[cfg(windows)]
 pub(crate) use windows::*;
 

@@ -2,7 +2,9 @@
 
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "constructed only where there is a port"))]
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A message from the signal handlers or from another thread, as [`Signals::next`](super::Signals::next) returns it.
@@ -36,6 +38,76 @@ pub(crate) enum Change {
     Possible,
     /// The lock file itself was created, removed or exchanged.
     LockFile,
+}
+
+/// What a [`FolderWatch`](super::FolderWatch) noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A file or folder in a watched folder changed.
+    Entry(Entry),
+    /// A watched folder, or its `.tenure`, was removed or moved.
+    Gone(Arc<Path>),
+    /// The kernel dropped notices, because they arrived faster than they were read.
+    Overflow,
+    /// The watched process with this pid ended.
+    Ended(i64),
+    /// A signal or another [`Note`] has arrived.
+    Note,
+    /// Standard input can be read.
+    Input,
+    /// The reader of standard output has closed it.
+    OutputClosed,
+}
+
+/// A change of a file or folder in a watched folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The watched folder, as the caller named it.
+    pub(crate) folder: Arc<Path>,
+    pub(crate) part: Part,
+    pub(crate) name: OsString,
+    pub(crate) is_folder: bool,
+    pub(crate) what: EntryChange,
+}
+
+/// The part of a watched folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The folder itself.
+    Folder,
+    /// Its `.tenure`.
+    Anchors,
+}
+
+/// What happened to a name in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryChange {
+    Created,
+    Removed,
+    /// Another name of the same file system was moved here.
+    MovedIn,
+    MovedOut,
+    /// The file was written, or closed after it was open for writing.
+    Written,
+}
+
+/// A name in a folder.
+#[derive(Debug)]
+pub(crate) struct FolderEntry {
+    pub(crate) name: OsString,
+    /// The name is a folder's, and no link's.
+    pub(crate) is_folder: bool,
+}
+
+/// What ends a wait of a [`FolderWatch`](super::FolderWatch), beside changes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct WakeUps {
+    /// Whether a [`Note`] wakes the caller. [`Signals`](super::Signals) must be caught before.
+    pub(crate) notes: bool,
+    /// Whether input wakes the caller.
+    pub(crate) input: bool,
+    /// Whether a reader that closes standard output wakes the caller.
+    pub(crate) output_closed: bool,
 }
 
 /// Identifies a file on this machine.

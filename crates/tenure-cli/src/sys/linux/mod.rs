@@ -1,5 +1,6 @@
 //! The part of the port that only Linux has, or does in its own way.
 
+mod folder_watch;
 mod process_tree;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod start;
@@ -15,6 +16,7 @@ pub(super) mod proc;
 
 pub(crate) use super::unix::*;
 pub(crate) use death::die_with;
+pub(crate) use folder_watch::FolderWatch;
 pub(crate) use proc::{command_line, descends_from, flock_waits, is_process, open_files, open_wait_notes};
 pub(crate) use process_tree::ProcessTree;
 #[cfg(all(target_env = "gnu", not(test)))]

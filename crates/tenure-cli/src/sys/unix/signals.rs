@@ -1,6 +1,8 @@
 //! Signals, which the handlers write to a pipe.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -136,6 +138,12 @@ impl Signals {
 
     pub(crate) fn waker(&self) -> Waker {
         Waker(self.write)
+    }
+
+    /// Returns the descriptor that can be read once there is a note. `None` if no signals are caught.
+    #[cfg(target_os = "linux")]
+    pub(in crate::sys) fn descriptor() -> Option<BorrowedFd<'static>> {
+        PIPE.get().map(|(read, _)| read.as_fd())
     }
 
     /// Waits for a note, for the end of `child`, or for the timeout. May return early.
