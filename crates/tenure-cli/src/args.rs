@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{break_lock, clean, completions, doctor, history, hold, ls, man, run, status, wait};
+use crate::commands::{
+    break_lock, clean, completions, doctor, events, history, hold, ls, man, run, status, wait,
+};
 use crate::options::TimeoutOption;
 use crate::output::exit;
 use crate::sys;
@@ -29,6 +31,7 @@ pub(crate) enum Action {
     History(history::Args),
     Clean(clean::Args),
     Wait(wait::Args),
+    Events(events::Args),
     Break(break_lock::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
@@ -62,6 +65,7 @@ Examples:
   tenure history backup                            show who held the lock when (run --history)
   tenure clean --dry-run                           list the stale locks in this folder
   tenure wait sessions/main.jsonl                  wait until the lock is free
+  tenure events --recursive                        print what happens to the locks in this folder
   tenure break sessions/main.jsonl                 remove a dead holder's lock; see --force
   tenure doctor /mnt/share --stress 10s            test whether locks work in a folder
 

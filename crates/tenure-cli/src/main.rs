@@ -10,11 +10,12 @@ mod locking;
 mod options;
 mod output;
 mod sys;
+mod watching;
 
 use std::time::Duration;
 
 use args::{Action, Parsed};
-use commands::{break_lock, clean, completions, doctor, history, hold, ls, man, run, status, wait};
+use commands::{break_lock, clean, completions, doctor, events, history, hold, ls, man, run, status, wait};
 use output::stream;
 
 /// The maximum time for the server to take back a lease that holds nothing any more.
@@ -53,6 +54,7 @@ fn run() -> u8 {
         Action::History(args) => history::run(args),
         Action::Clean(args) => clean::run(args),
         Action::Wait(args) => wait::run(args),
+        Action::Events(args) => events::run(args),
         Action::Break(args) => break_lock::run(args),
         Action::Completions(args) => completions::run(args, args::command()),
         Action::Man(args) => man::run(args, args::command()),

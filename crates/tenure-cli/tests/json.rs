@@ -25,7 +25,7 @@ fn redact(value: &mut Value) {
             for (name, value) in fields {
                 let kind = match name.as_str() {
                     "pid" | "commandPid" | "blockedByPid" => "[pid]",
-                    "createdAt" | "acquiredAt" | "from" | "until" | "lastSign" => "[date]",
+                    "at" | "createdAt" | "acquiredAt" | "from" | "until" | "lastSign" => "[date]",
                     "ageMs" | "lastedMs" | "waitedMs" => "[milliseconds]",
                     "starttime" => "[ticks]",
                     "fence" => "[fence]",
@@ -205,4 +205,40 @@ fn a_history() {
     assert!(ends(holder.command));
     assert_eq!(scratch.done(["run", "--history", "9", "a", "--", "sh", "-c", "exit 3"]).code, Some(3));
     check(&scratch, "history", history());
+}
+
+#[test]
+fn events() {
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    let mut events = Running::start(scratch.tenure(["events", "--json"]));
+    let mut seen = Vec::new();
+    let mut next = || seen.push(serde_json::from_str::<Value>(&events.stdout.next()).unwrap());
+    (0..2).for_each(|_| next());
+    let mut waiter = Running::start(scratch.tenure(["run", "a", "--", "sh", "-c", "echo; read x"]));
+    next();
+    holder.finish();
+    (0..3).for_each(|_| next());
+    waiter.finish();
+    next();
+    let page = page();
+    for event in &seen {
+        let kind = event["event"].as_str().unwrap();
+        assert!(page.contains(&format!("\n| `{kind}` |")), "docs/json.md does not explain `{kind}`");
+    }
+    for event in &mut seen {
+        // The new holder's command may run before its pid is recorded.
+        if event["lock"]["holder"].is_object() {
+            event["lock"]["holder"]["command"] = json!("[command]");
+            event["lock"]["holder"]["commandPid"] = json!("[pid]");
+        }
+        // The waiter may already hold.
+        if event["event"] == "released" {
+            event["lock"]["state"] = json!("[state]");
+            event["lock"]["waiters"] = json!("[number]");
+        }
+    }
+    check(&scratch, "events", Value::Array(seen));
+    events.signal(Signal::TERM);
+    events.wait();
 }

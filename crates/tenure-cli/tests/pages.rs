@@ -10,8 +10,21 @@ use std::process::{Command, Stdio};
 
 use common::{Done, Scratch};
 
-const SUBCOMMANDS: [&str; 11] =
-    ["run", "hold", "status", "ls", "history", "clean", "wait", "break", "doctor", "completions", "man"];
+const SUBCOMMANDS: [&str; 12] = [
+    "run",
+    "hold",
+    "status",
+    "ls",
+    "history",
+    "clean",
+    "wait",
+    "events",
+   
+    "break",
+    "doctor",
+    "completions",
+    "man",
+];
 
 #[test]
 fn every_shell_has_its_script_with_every_subcommand() {

@@ -14,8 +14,21 @@ use std::time::{Duration, SystemTime};
 use common::{Done, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 
-const SUBCOMMANDS: [&str; 11] =
-    ["run", "hold", "status", "ls", "history", "clean", "wait", "break", "doctor", "completions", "man"];
+const SUBCOMMANDS: [&str; 12] = [
+    "run",
+    "hold",
+    "status",
+    "ls",
+    "history",
+    "clean",
+    "wait",
+    "events",
+   
+    "break",
+    "doctor",
+    "completions",
+    "man",
+];
 
 /// Patterns of text that differs from run to run, with their replacements.
 const CHANGING: [(&str, &str); 9] = [

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tenure::{ListOptions, Status};
+use tenure::Status;
 
 use crate::options::WalkOptions;
 use crate::output::json::{self, ListJson, LockJson};
@@ -46,9 +46,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
-    let options =
-        ListOptions::default().recursive(args.walk.recursive).cross_file_systems(args.walk.cross_file_systems);
-    let mut locks = tenure::list(&args.dir, &options)?;
+    let mut locks = tenure::list(&args.dir, &args.walk.for_list())?;
     for lock in &mut locks {
         without_dot(&args.dir, lock);
     }

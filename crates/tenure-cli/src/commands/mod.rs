@@ -4,6 +4,7 @@ pub(crate) mod break_lock;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod hold;
 pub(crate) mod ls;

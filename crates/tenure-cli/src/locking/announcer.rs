@@ -74,7 +74,7 @@ struct Announced {
 }
 
 /// Distinguishes one tenure from the next. A native's pid and `createdAt` may change while it holds; its fence does not.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum TenureId {
     Native(u64),
     Foreign(Option<i64>, Option<SystemTime>),

@@ -1,6 +1,8 @@
 //! The options of `ls` and `clean` that select which folders are searched.
 
-#[derive(clap::Args)]
+use tenure::ListOptions;
+
+#[derive(clap::Args, Clone, Copy)]
 pub(crate) struct WalkOptions {
     /// Search the folders below it too; links are not followed
     #[arg(short, long)]
@@ -9,4 +11,11 @@ pub(crate) struct WalkOptions {
     /// With --recursive, search other file systems too
     #[arg(long, requires = "recursive")]
     pub(crate) cross_file_systems: bool,
+}
+
+impl WalkOptions {
+    /// Returns these options for the library's list.
+    pub(crate) fn for_list(self) -> ListOptions {
+        ListOptions::default().recursive(self.recursive).cross_file_systems(self.cross_file_systems)
+    }
 }

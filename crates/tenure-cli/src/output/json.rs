@@ -149,10 +149,15 @@ impl<'a> From<&'a Cleaned> for CleanedJson<'a> {
 
 /// Prints a value as one line of JSON.
 pub(crate) fn print(value: &impl Serialize) -> Result<(), Failure> {
+    stream::print(&line(value)?)
+}
+
+/// Returns a value as one line of JSON.
+pub(crate) fn line(value: &impl Serialize) -> Result<String, Failure> {
     let mut text = serde_json::to_string(value)
         .map_err(|error| Failure::new(exit::IO, format!("the answer cannot be written as JSON: {error}")))?;
     text.push('\n');
-    stream::print(&text)
+    Ok(text)
 }
 
 #[cfg(test)]
