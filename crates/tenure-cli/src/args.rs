@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    break_lock, clean, completions, doctor, events, history, hold, ls, man, run, status, wait,
+    break_lock, clean, completions, doctor, events, history, hold, ls, man, metrics, run, status, wait,
 };
 use crate::options::TimeoutOption;
 use crate::output::exit;
@@ -32,6 +32,7 @@ pub(crate) enum Action {
     Clean(clean::Args),
     Wait(wait::Args),
     Events(events::Args),
+    Metrics(metrics::Args),
     Break(break_lock::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::{Done, Scratch};
 
-const SUBCOMMANDS: [&str; 12] = [
+const SUBCOMMANDS: [&str; 13] = [
     "run",
     "hold",
     "status",
@@ -19,7 +19,7 @@ const SUBCOMMANDS: [&str; 12] = [
     "clean",
     "wait",
     "events",
-   
+    "metrics",
     "break",
     "doctor",
     "completions",

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use common::{Done, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 
-const SUBCOMMANDS: [&str; 12] = [
+const SUBCOMMANDS: [&str; 13] = [
     "run",
     "hold",
     "status",
@@ -23,7 +23,7 @@ const SUBCOMMANDS: [&str; 12] = [
     "clean",
     "wait",
     "events",
-   
+    "metrics",
     "break",
     "doctor",
     "completions",

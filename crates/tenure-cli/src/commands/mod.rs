@@ -9,6 +9,7 @@ pub(crate) mod history;
 pub(crate) mod hold;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod metrics;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod wait;

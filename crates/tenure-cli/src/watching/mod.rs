@@ -6,4 +6,5 @@ mod lock;
 mod observer;
 
 pub(crate) use event::{Event, EventKind};
+pub(crate) use folders::walk_folders;
 pub(crate) use observer::Observer;

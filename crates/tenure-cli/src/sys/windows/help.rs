@@ -255,6 +255,18 @@ say what they wait for: not the waits of flock(1) or of tasks, and no locks on a
         ],
     ),
     (
+        "metrics",
+        &[
+            ("Prometheus' node_exporter", "Prometheus' windows_exporter"),
+            (
+                "for node_exporter, every minute by cron:
+    tenure metrics /srv/jobs --recursive --output /var/lib/node_exporter/textfile/tenure.prom",
+                "for windows_exporter, by a task every minute:
+    tenure metrics D:\\jobs --recursive --output D:\\textfile_inputs\\tenure.prom",
+            ),
+        ],
+    ),
+    (
         "completions",
         &[(
             "  this shell   source <(tenure completions bash)",
