@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    break_lock, clean, completions, doctor, events, history, hold, ls, man, metrics, run, status, wait,
+    break_lock, clean, completions, doctor, events, history, hold, ls, man, metrics, run, status, top, wait,
 };
 use crate::options::TimeoutOption;
 use crate::output::exit;
@@ -32,6 +32,7 @@ pub(crate) enum Action {
     Clean(clean::Args),
     Wait(wait::Args),
     Events(events::Args),
+    Top(top::Args),
     Metrics(metrics::Args),
     Break(break_lock::Args),
     Doctor(doctor::Args),
@@ -66,6 +67,7 @@ Examples:
   tenure history backup                            show who held the lock when (run --history)
   tenure clean --dry-run                           list the stale locks in this folder
   tenure wait sessions/main.jsonl                  wait until the lock is free
+  tenure top --recursive                           show the locks in this folder as a live table
   tenure events --recursive                        print what happens to the locks in this folder
   tenure break sessions/main.jsonl                 remove a dead holder's lock; see --force
   tenure doctor /mnt/share --stress 10s            test whether locks work in a folder

@@ -15,7 +15,9 @@ mod watching;
 use std::time::Duration;
 
 use args::{Action, Parsed};
-use commands::{break_lock, clean, completions, doctor, events, history, hold, ls, man, metrics, run, status, wait};
+use commands::{
+    break_lock, clean, completions, doctor, events, history, hold, ls, man, metrics, run, status, top, wait,
+};
 use output::stream;
 
 /// The maximum time for the server to take back a lease that holds nothing any more.
@@ -55,6 +57,7 @@ fn run() -> u8 {
         Action::Clean(args) => clean::run(args),
         Action::Wait(args) => wait::run(args),
         Action::Events(args) => events::run(args),
+        Action::Top(args) => top::run(args),
         Action::Metrics(args) => metrics::run(args),
         Action::Break(args) => break_lock::run(args),
         Action::Completions(args) => completions::run(args, args::command()),

@@ -147,7 +147,7 @@ fn the_output_is_replaced_in_one_step() {
     let done = write();
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", ""));
     let path = scratch.join("out/tenure.prom");
-    // Who reads the old file, reads all of it.
+    // A reader that has opened the old file reads all of it.
     let (old, inode) = (fs::File::open(&path).unwrap(), fs::metadata(&path).unwrap().ino());
     assert_eq!(write().code, Some(0));
     assert_ne!(fs::metadata(&path).unwrap().ino(), inode);

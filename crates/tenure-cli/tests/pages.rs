@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::{Done, Scratch};
 
-const SUBCOMMANDS: [&str; 13] = [
+const SUBCOMMANDS: [&str; 14] = [
     "run",
     "hold",
     "status",
@@ -19,6 +19,7 @@ const SUBCOMMANDS: [&str; 13] = [
     "clean",
     "wait",
     "events",
+    "top",
     "metrics",
     "break",
     "doctor",

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use common::{Done, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 
-const SUBCOMMANDS: [&str; 13] = [
+const SUBCOMMANDS: [&str; 14] = [
     "run",
     "hold",
     "status",
@@ -23,6 +23,7 @@ const SUBCOMMANDS: [&str; 13] = [
     "clean",
     "wait",
     "events",
+    "top",
     "metrics",
     "break",
     "doctor",

@@ -1,6 +1,7 @@
 //! `tenure events`: prints what happens to the locks in a folder, as it happens.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use tenure::{Holder, Status, escape};
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
             return Ok(exit::OK);
         }
         let woken;
-        (events, woken) = observer.wait(wake_ups)?;
+        (events, woken) = observer.wait(wake_ups, Duration::MAX)?;
         if woken.output_closed {
             return Ok(exit::OK);
         }

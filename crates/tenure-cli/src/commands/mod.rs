@@ -12,4 +12,5 @@ pub(crate) mod man;
 pub(crate) mod metrics;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod wait;

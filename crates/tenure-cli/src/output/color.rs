@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use tenure::State;
 
 /// Returns whether standard output takes colours.
-pub(super) fn is_wanted() -> bool {
+pub(crate) fn is_wanted() -> bool {
     static WANTED: OnceLock<bool> = OnceLock::new();
     *WANTED.get_or_init(|| anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never)
 }

@@ -52,8 +52,6 @@ impl Notes {
 pub(crate) struct WatchedLock {
     /// The last status. Free once the lock was seen free.
     pub(crate) status: Status,
-    /// The number of crashes that were seen.
-    pub(crate) crashes: u64,
     /// Those that wait, and since when they have been seen to.
     waiting: BTreeMap<i64, Waiter>,
     pub(super) notes: Notes,
@@ -97,7 +95,6 @@ impl WatchedLock {
     pub(super) fn new(free: Status) -> WatchedLock {
         WatchedLock {
             status: free,
-            crashes: 0,
             waiting: BTreeMap::new(),
             notes: Notes::default(),
             tenure: None,
@@ -164,7 +161,6 @@ impl WatchedLock {
             if let Some(before) = self.tenure.take() {
                 let end = self.end_of(&before, &status, is_certain);
                 crashed = before.crashed || end == Some(EventKind::Crashed);
-                self.crashes += u64::from(end == Some(EventKind::Crashed));
                 // The dead holder's lock file became that of the next holder.
                 in_place = crashed && before.status.style == Style::LockFile && self.notes.keeps_name();
                 events.extend(end.map(|kind| Event::new(kind, Some(before.at_its_end(&status, kind)))));
@@ -174,7 +170,6 @@ impl WatchedLock {
                 let missed = self.notes.created.saturating_sub(u64::from(!in_place));
                 tenure.crashed = status.state == State::Stale;
                 let kind = if tenure.crashed { EventKind::Crashed } else { EventKind::Held };
-                self.crashes += u64::from(tenure.crashed);
                 let takeover = crashed && self.notes.removed == 0;
                 began = Some(Event { missed, takeover, ..Event::new(kind, Some(status.clone())) });
                 self.tenure = Some(tenure);
@@ -187,7 +182,6 @@ impl WatchedLock {
         } else if let Some(tenure) = &mut self.tenure {
             if status.state == State::Stale && !tenure.crashed {
                 tenure.crashed = true;
-                self.crashes += 1;
                 events.push(Event::new(EventKind::Crashed, Some(status.clone())));
             }
             let is_unlinked = !self.notes.keeps_name() && self.notes.created == 0 && status.state == State::Held;

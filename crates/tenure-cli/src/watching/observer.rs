@@ -62,7 +62,6 @@ pub(crate) struct Observer {
 /// What ended a wait, beside changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Woken {
-    pub(crate) note: bool,
     pub(crate) input: bool,
     pub(crate) output_closed: bool,
 }
@@ -128,8 +127,8 @@ impl Observer {
         self.exists
     }
 
-    /// Waits until something happens, at most until the next slow look, and returns what has happened.
-    pub(crate) fn wait(&mut self, wake_ups: WakeUps) -> Result<(Vec<Event>, Woken), Failure> {
+    /// Waits until something happens, at most until the next slow look and for `limit`, and returns what has happened.
+    pub(crate) fn wait(&mut self, wake_ups: WakeUps, limit: Duration) -> Result<(Vec<Event>, Woken), Failure> {
         // Keys and signals may wait as long, too.
         thread::sleep(self.pause_until.saturating_duration_since(Instant::now()));
         let now = Instant::now();
@@ -138,12 +137,9 @@ impl Observer {
             until = until.min(self.again_at);
         }
         let timeout = if self.all_due || !self.due.is_empty() { now } else { until }.saturating_duration_since(now);
-        let notices = self.watch.wait(timeout, wake_ups).map_err(|error| Failure::io("poll", &error))?;
-        let woken = Woken {
-            note: notices.contains(&Notice::Note),
-            input: notices.contains(&Notice::Input),
-            output_closed: notices.contains(&Notice::OutputClosed),
-        };
+        let notices = self.watch.wait(timeout.min(limit), wake_ups).map_err(|error| Failure::io("poll", &error))?;
+        let woken =
+            Woken { input: notices.contains(&Notice::Input), output_closed: notices.contains(&Notice::OutputClosed) };
         self.note(notices);
         let now = Instant::now();
         self.all_due |= now >= self.next_tick;

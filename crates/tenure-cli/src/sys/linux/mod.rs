@@ -4,6 +4,8 @@ mod folder_watch;
 mod process_tree;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod start;
+#[cfg(feature = "top")]
+mod terminal;
 mod watch;
 
 // The modules that `unix` calls.
@@ -21,4 +23,6 @@ pub(crate) use proc::{command_line, descends_from, flock_waits, is_process, open
 pub(crate) use process_tree::ProcessTree;
 #[cfg(all(target_env = "gnu", not(test)))]
 pub(crate) use start::start;
+#[cfg(feature = "top")]
+pub(crate) use terminal::{enter_raw_mode, leave_raw_mode, read_terminal, terminal_size};
 pub(crate) use watch::Watch;

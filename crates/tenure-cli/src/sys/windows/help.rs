@@ -13,6 +13,7 @@ const MAIN: &[Passage] = &[
         "  tenure doctor /mnt/share --stress 10s            test whether",
         "  tenure doctor D:\\data                            test whether",
     ),
+    ("  tenure top --recursive                           show the locks in this folder as a live table\n", ""),
     ("  tenure events --recursive                        print what happens to the locks in this folder\n", ""),
     ("'etcd://etcd-1:2379/sessions/main' -- ./append.sh", "\"etcd://etcd-1:2379/sessions/main\" -- .\\append.cmd"),
     (
@@ -323,6 +324,7 @@ pub(crate) fn adapt_help(command: Command) -> Command {
         .mut_subcommand("hold", locks)
         // These report that they have no port.
         .mut_subcommand("events", |events| events.hide(true))
+        .mut_subcommand("top", |top| top.hide(true))
         .mut_subcommand("status", |status| {
             status.override_usage("tenure status [OPTIONS] TARGET").mut_arg("pid", hidden).mut_arg("deadlocks", hidden)
         })
