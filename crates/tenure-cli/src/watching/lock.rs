@@ -13,6 +13,10 @@ use crate::sys::{EntryChange, Part};
 /// A holder that has had no lock file for this time has lost it: a release takes some system calls.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a waiter that has left the queue of a lock that became free may take until it is seen to hold. After that it is not
+/// known whether it was granted the lock.
+const GRANTED_WITHIN: Duration = Duration::from_secs(1);
+
 /// What happened to the files of a lock since its present tenure was seen, or since the lock was seen free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Notes {
@@ -66,8 +70,16 @@ struct Waiter {
     since: Instant,
     /// Two looks have found it: it is not just looking at the lock.
     confirmed: bool,
-    /// The last look did not find it. A waiter changes from one kernel queue to another now and then.
-    absent: bool,
+    /// Since when looks have not found it. A waiter changes from one kernel queue to another now and then.
+    absent: Option<Instant>,
+    /// The lock was not held by one tenure all the time since then. So the waiter may have been woken, and be about to hold.
+    may_be_granted: bool,
+}
+
+impl Waiter {
+    fn new(now: Instant) -> Waiter {
+        Waiter { since: now, confirmed: false, absent: None, may_be_granted: false }
+    }
 }
 
 /// The tenure that was seen last.
@@ -111,8 +123,7 @@ impl WatchedLock {
         } else if status.state != State::Free {
             lock.sharers.extend(&status.open_by);
         }
-        lock.waiting
-            .extend(status.queue.iter().map(|pid| (*pid, Waiter { since: now, confirmed: true, absent: false })));
+        lock.waiting.extend(status.queue.iter().map(|pid| (*pid, Waiter { confirmed: true, ..Waiter::new(now) })));
         (lock, Event::new(EventKind::State, Some(status)))
     }
 
@@ -201,7 +212,7 @@ impl WatchedLock {
         let changed_hands = !is_same;
         self.update_sharers(&status, &mut events);
         let waits = self.update_waiters(&status, changed_hands, now);
-        look_again |= self.waiting.values().any(|waiter| waiter.absent || !waiter.confirmed);
+        look_again |= self.waiting.values().any(|waiter| waiter.absent.is_some() || !waiter.confirmed);
         let (ended, new): (Vec<Event>, Vec<Event>) =
             waits.into_iter().partition(|event| event.kind == EventKind::WaitEnded);
         events.extend(ended);
@@ -254,22 +265,25 @@ impl WatchedLock {
         let holder = status.holder.as_ref().and_then(tenure::Holder::pid);
         self.waiting.retain(|pid, waiter| {
             if status.queue.contains(pid) {
-                waiter.absent = false;
+                (waiter.absent, waiter.may_be_granted) = (None, false);
                 return true;
             }
             let granted = holder == Some(*pid) || self.sharers.contains(pid);
-            if !granted && !waiter.absent && waiter.confirmed {
-                waiter.absent = true;
+            if !waiter.confirmed {
+                return false;
+            }
+            waiter.may_be_granted |= changed_hands || status.state != State::Held;
+            let absent = now.saturating_duration_since(*waiter.absent.get_or_insert(now));
+            let is_over = if waiter.may_be_granted { absent >= GRANTED_WITHIN } else { absent > Duration::ZERO };
+            if !granted && !is_over {
                 return true;
             }
-            if waiter.confirmed {
-                events.push(Event {
-                    pid: Some(*pid),
-                    granted: if granted { Some(true) } else { Some(false).filter(|_| !changed_hands) },
-                    waited: Some(now.saturating_duration_since(waiter.since)),
-                    ..Event::new(EventKind::WaitEnded, Some(status.clone()))
-                });
-            }
+            events.push(Event {
+                pid: Some(*pid),
+                granted: if granted { Some(true) } else { Some(false).filter(|_| !waiter.may_be_granted) },
+                waited: waiter.absent.map(|end| end.saturating_duration_since(waiter.since)),
+                ..Event::new(EventKind::WaitEnded, Some(status.clone()))
+            });
             false
         });
         for pid in &status.queue {
@@ -280,7 +294,7 @@ impl WatchedLock {
                 }
                 Some(_) => {}
                 None => {
-                    self.waiting.insert(*pid, Waiter { since: now, confirmed: false, absent: false });
+                    self.waiting.insert(*pid, Waiter::new(now));
                 }
             }
         }
@@ -445,5 +459,33 @@ mod tests {
         assert_eq!(look(&[7, 8]), (vec![("waiting", 8, None)], false));
         assert_eq!(look(&[8]), (vec![], true));
         assert_eq!(look(&[8]), (vec![("wait-ended", 7, Some(false))], false));
+    }
+
+    #[test]
+    fn a_waiter_that_was_woken_and_does_not_hold_yet_did_not_give_up() {
+        let [mut free, mut one, other] = statuses(Style::LockFile);
+        let next = of_another_process(&other);
+        let pid = next.holder.as_ref().unwrap().pid().unwrap();
+        for status in [&mut free, &mut one] {
+            status.waiters = Some(0);
+        }
+        one.queue = vec![pid];
+        let begun = Instant::now();
+        let ends = |looks: &[(&Status, Duration)]| {
+            let (mut lock, _) = WatchedLock::begin(one.clone(), begun);
+            let mut ends = Vec::new();
+            lock.notes.note(UNLINKED.0, UNLINKED.1);
+            for (status, after) in looks {
+                let updated = lock.update((*status).clone(), true, begun + *after);
+                let ended = updated.events.into_iter().filter(|event| event.kind == EventKind::WaitEnded);
+                ends.extend(ended.map(|event| (event.granted, event.waited.unwrap())));
+            }
+            ends
+        };
+        let [soon, later] = [5, 7].map(Duration::from_millis);
+        let much_later = later + GRANTED_WITHIN;
+        assert_eq!(ends(&[(&free, soon), (&free, later)]), []);
+        assert_eq!(ends(&[(&free, soon), (&free, later), (&next, much_later)]), [(Some(true), soon)]);
+        assert_eq!(ends(&[(&free, soon), (&free, later), (&free, much_later)]), [(None, soon)]);
     }
 }
