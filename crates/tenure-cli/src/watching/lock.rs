@@ -133,6 +133,7 @@ impl WatchedLock {
     }
 
     /// Returns how long the longest of the present waits has been seen.
+    #[cfg_attr(not(all(feature = "top", target_os = "linux")), allow(dead_code, reason = "only `top` uses it"))]
     pub(crate) fn longest_wait(&self, now: Instant) -> Option<Duration> {
         self.waiting
             .values()

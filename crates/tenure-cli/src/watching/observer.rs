@@ -62,6 +62,7 @@ pub(crate) struct Observer {
 /// What ended a wait, beside changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Woken {
+    #[cfg_attr(not(all(feature = "top", target_os = "linux")), allow(dead_code, reason = "only `top` uses it"))]
     pub(crate) input: bool,
     pub(crate) output_closed: bool,
 }
@@ -118,11 +119,13 @@ impl Observer {
     }
 
     /// Returns the locks that are held or stale, or that processes wait for, sorted by target.
+    #[cfg_attr(not(all(feature = "top", target_os = "linux")), allow(dead_code, reason = "only `top` uses it"))]
     pub(crate) fn locks(&self) -> impl Iterator<Item = &WatchedLock> {
         self.locks.values().filter(|lock| lock.status.state != State::Free)
     }
 
     /// Returns whether the folder existed at the last look.
+    #[cfg_attr(not(all(feature = "top", target_os = "linux")), allow(dead_code, reason = "only `top` uses it"))]
     pub(crate) fn exists(&self) -> bool {
         self.exists
     }
