@@ -30,7 +30,7 @@ Events:
   broken          an operator broke the lock (`tenure break --force`)
   lost            a live holder's lock file, or its anchor, was removed
   ended           a tenure ended, and how is not known
-  removed         a dead holder's lock was removed (`tenure clean`)
+  removed         a dead holder's lock is free: `tenure clean`, or a tenure that was not seen
   waiting         a process waits for the lock
   wait-ended      a process waits no more: it was granted the lock, or gave up
   missed          tenures of a lock that is free now, none of which was seen
