@@ -190,9 +190,9 @@ fn hold_all(count: usize, target: &(impl Fn(usize) -> String + Sync)) -> Vec<Gua
 fn many(rounds: usize, count: usize) {
     println!("etcd: one member, files in memory, {count} locks with a lease of 10 s in one process");
     let cluster = Cluster::start(1);
-    let (began, before) = (Instant::now(), requests(&cluster));
+    let (began, before) = (Instant::now(), cluster.requests(0));
     let guards = hold_all(count, &|at| cluster.target(&format!("many/{at}"), 10));
-    let (took, asked) = (began.elapsed().as_secs_f64(), requests(&cluster) - before);
+    let (took, asked) = (began.elapsed().as_secs_f64(), cluster.requests(0) - before);
     println!("  all held after {took:.2} s and {asked} requests, by {AT_ONCE} threads");
     cost(&cluster, "held");
     let mut among = Times::new("meanwhile: acquire and release of another lock");
@@ -209,7 +209,7 @@ fn many(rounds: usize, count: usize) {
             Box::pin(async move { lock.acquire_async(Wait::Forever).await })
         })
         .collect();
-    let (began, before) = (Instant::now(), requests(&cluster));
+    let (began, before) = (Instant::now(), cluster.requests(0));
     runtime.block_on(async {
         let mut waits = waits;
         // A first poll starts each acquire, and no other is needed.
@@ -222,7 +222,7 @@ fn many(rounds: usize, count: usize) {
         while last.status().map(|status| status.waiters).unwrap_or_default() != Some(1) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let (took, asked) = (began.elapsed().as_secs_f64(), requests(&cluster) - before);
+        let (took, asked) = (began.elapsed().as_secs_f64(), cluster.requests(0) - before);
         println!("  all waited for after {took:.2} s and {asked} requests and watches");
         cost(&cluster, "held and waited for");
         let lost = guards.iter().filter(|guard| guard.check().is_err()).count();
