@@ -73,8 +73,9 @@ impl Cluster {
             return Ok(session);
         }
         let left = end.saturating_duration_since(Instant::now());
-        let session =
-            Session::begin(&self.client, &self.batches, Arc::<Cluster>::clone(self), ttl, target, left).await?;
+        // With memory of its own, because this is a part of every acquire's task.
+        let begin = Session::begin(&self.client, &self.batches, Arc::<Cluster>::clone(self), ttl, target, left);
+        let session = Box::pin(begin).await?;
         sessions.insert(ttl, Arc::downgrade(&session));
         Ok(session)
     }
