@@ -45,7 +45,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::holder::Holder;
     #[pymodule_export]
-    use crate::lock::Lock;
+    use crate::lock::{_order_of, Lock};
     #[pymodule_export]
     use crate::releasing::Releasing;
     #[pymodule_export]

@@ -32,6 +32,13 @@ pub(crate) struct Lock {
     get_frame: Py<PyAny>,
 }
 
+/// Returns the indexes of locks in the order in which `acquire_all` acquires them.
+#[pyfunction]
+pub(crate) fn _order_of(py: Python<'_>, locks: Vec<PyRef<'_, Lock>>) -> PyResult<Vec<usize>> {
+    let locks: Vec<&tenure::Lock> = locks.iter().map(|lock| &lock.lock).collect();
+    tenure::command::distinct_order_of(&locks).or_raise(py)
+}
+
 /// A with block that has been entered and not left.
 struct Entered {
     /// The number of the thread or task that entered.

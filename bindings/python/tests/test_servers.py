@@ -162,6 +162,47 @@ def test_a_break(server: Any, name: str, other: Any) -> None:
         guard.release()
 
 
+def test_several_are_acquired_all_or_none(etcd: Any, postgres: Any, name: str, tmp_path: Any, other: Any) -> None:
+    # The leases outlast the test, so that only a release frees a lock.
+    targets = [str(tmp_path / "a"), postgres.target(name, ttl=600), etcd.target(name, ttl=600), etcd.target("b/c", ttl=600)]
+    locks = [tenure.Lock(target) for target in targets]
+
+    def is_free(target: str) -> bool:
+        found = tenure.status(target)
+        return found.state == "free" and found.waiters in (0, None)
+
+    guards = tenure.acquire_all(locks, timeout=60)
+    assert [guard.target for guard in guards] == targets
+    for guard in guards:
+        guard.release()
+    guards = asyncio.run(tenure.acquire_all_async(iter(locks), timeout=60))
+    assert [guard.target for guard in guards] == targets
+    for guard in guards:
+        guard.release()
+    for busy in targets:
+        holder = other(HOLDER, busy)
+        holder.hear()
+        for timeout in (0, 0.05):
+            with pytest.raises((tenure.Busy, tenure.Unreachable)):
+                tenure.acquire_all(locks, timeout)
+            with pytest.raises((tenure.Busy, tenure.Unreachable)):
+                asyncio.run(tenure.acquire_all_async(locks, timeout))
+        for free in targets:
+            if free != busy:
+                until("nothing is left", lambda: is_free(free))  # noqa: B023
+        holder.tell()
+        holder.hear("released")
+
+
+def test_a_lock_that_is_named_twice_is_refused(etcd: Any, name: str) -> None:
+    locks = [tenure.Lock(etcd.target(name)), tenure.Lock(etcd.target(name, ttl=30))]
+    with pytest.raises(tenure.InvalidTarget, match="twice"):
+        tenure.acquire_all(locks)
+    with pytest.raises(TypeError):
+        tenure.acquire_all([name])  # type: ignore[list-item]
+    assert tenure.acquire_all([]) == []
+
+
 def test_a_list(server: Any, name: str) -> None:
     top = name.split("/")[0]
     with tenure.Lock(server.target(f"{top}/b")), tenure.Lock(server.target(f"{top}/a/deep"), label="deep"):

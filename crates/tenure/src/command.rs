@@ -1,4 +1,4 @@
-//! Functions that only the command `tenure` needs. They are no part of the interface.
+//! Functions that only the command `tenure` and the packages for other languages need. They are no part of the interface.
 
 use std::path::Path;
 use std::thread::ThreadId;
@@ -48,6 +48,15 @@ pub struct KeptForChildren {
 pub fn order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
     let order = several::order(locks)?;
     Ok(order.into_iter().filter(|(_, repeats)| !repeats).map(|(at, _)| at).collect())
+}
+
+/// As [`order_of`], for a caller that wants a guard of each. Fails where a lock is named twice.
+///
+/// # Errors
+///
+/// As [`acquire_all`](crate::acquire_all).
+pub fn distinct_order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
+    several::distinct_order(locks)
 }
 
 /// Fails where a lease was lost while another lock was waited for.

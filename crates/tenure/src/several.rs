@@ -35,17 +35,13 @@ use crate::model::rank;
 /// [`is_lost`](crate::Error::is_lost) where the lease of one was lost while another was waited for.
 pub fn acquire_all<'a>(locks: impl IntoIterator<Item = &'a Lock>, wait: Wait) -> Result<Vec<Guard>> {
     let locks: Vec<&Lock> = locks.into_iter().collect();
-    let order = order(&locks)?;
-    if let Some((at, _)) = order.iter().find(|(_, repeats)| *repeats) {
-        let detail = "it is named twice among the locks to acquire";
-        return Err(Error::new(ErrorKind::InvalidTarget, locks[*at].target(), detail));
-    }
+    let order = distinct_order(&locks)?;
     let wait = match wait {
         Wait::For(_) => wait.deadline(Instant::now()).map_or(Wait::Forever, Wait::Until),
         other => other,
     };
     let mut guards: Vec<Option<Guard>> = locks.iter().map(|_| None).collect();
-    for (at, _) in order {
+    for at in order {
         // An error drops the guards so far, which releases them.
         guards[at] = Some(locks[at].acquire_with(wait)?);
     }
@@ -58,6 +54,16 @@ pub fn acquire_all<'a>(locks: impl IntoIterator<Item = &'a Lock>, wait: Wait) ->
 /// smaller index.
 pub(crate) fn order(locks: &[&Lock]) -> Result<Vec<(usize, bool)>> {
     Ok(rank::in_order(&locks.iter().map(|lock| lock.rank()).collect::<Result<Vec<_>>>()?))
+}
+
+/// Returns the indexes of locks in the order in which they are acquired. Fails where a lock is named twice.
+pub(crate) fn distinct_order(locks: &[&Lock]) -> Result<Vec<usize>> {
+    let order = order(locks)?;
+    if let Some((at, _)) = order.iter().find(|(_, repeats)| *repeats) {
+        let detail = "it is named twice among the locks to acquire";
+        return Err(Error::new(ErrorKind::InvalidTarget, locks[*at].target(), detail));
+    }
+    Ok(order.into_iter().map(|(at, _)| at).collect())
 }
 
 /// Fails where a lease was lost while another lock was waited for.

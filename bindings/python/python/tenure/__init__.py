@@ -40,6 +40,7 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._lock import Lock
+from ._several import acquire_all, acquire_all_async
 from ._tenure import (
     CircleWait,
     Guard,
@@ -79,6 +80,8 @@ __all__ = [
     "Unsupported",
     "WouldDeadlock",
     "__version__",
+    "acquire_all",
+    "acquire_all_async",
     "break_lock",
     "deadlocks",
     "history",

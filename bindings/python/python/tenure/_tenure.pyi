@@ -2,7 +2,7 @@ import sys
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
-from typing import Coroutine, List, Literal, Optional, Type, Union, final
+from typing import Coroutine, List, Literal, Optional, Sequence, Type, Union, final
 
 from typing_extensions import Self, disjoint_base
 
@@ -27,6 +27,7 @@ __all__ = [
     "__version__",
     "_clean_up",
     "_give_up_waits",
+    "_order_of",
     "_server_of",
     "break_lock",
     "deadlocks",
@@ -496,6 +497,7 @@ class Lock:
 
 def _clean_up() -> None: ...
 def _give_up_waits() -> None: ...
+def _order_of(locks: Sequence[Lock]) -> List[int]: ...
 def _server_of(path: _Path) -> Optional[Literal["etcd", "postgres"]]: ...
 def status(path: _Path) -> Status:
     """Returns the state of a path's lock. Does not acquire or change anything.
