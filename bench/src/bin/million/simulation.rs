@@ -41,7 +41,7 @@ pub(crate) struct Scenario {
     pub(crate) waiters: usize,
 }
 
-/// What came of it.
+/// The result of a scenario.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outcome {
     /// Requests but for those of hand-offs, renewals that succeeded and that failed, in the measured time.
@@ -116,7 +116,7 @@ struct Call {
     attempt: usize,
 }
 
-/// A generator whose numbers the seed determines (splitmix64).
+/// A generator whose numbers the random seed determines (splitmix64).
 struct Random(u64);
 
 impl Random {
