@@ -9,7 +9,7 @@ import type { CircleWait, PastTenure, Status } from "./native.js";
 
 export { TenureError, type TenureErrorCode } from "./errors.js";
 export { Guard, type Previous } from "./guard.js";
-export { Lock, lock, type LockOptions, type Path, type WaitOptions, withLock } from "./lock.js";
+export { acquireAll, Lock, lock, type LockOptions, type Path, type WaitOptions, withLock } from "./lock.js";
 export type { CircleWait, Holder, LeaseLeft, Overrun, PastTenure, Status, SuspendedHolder } from "./native.js";
 export { type Meanwhile, type Resumed, Suspended } from "./suspended.js";
 

@@ -151,6 +151,11 @@ export class Lock {
     return new Guard(unwrap<NativeGuard>(this.#native.tryAcquire()));
   }
 
+  /** @internal Returns the indexes of locks in the order in which `acquireAll` acquires them. */
+  static orderOf(locks: Lock[]): number[] {
+    return unwrap<number[]>(native().orderOf(locks.map((lock) => lock.#native)));
+  }
+
   /** Returns the state of the lock. Does not acquire or change anything. */
   async status(): Promise<Status> {
     return unwrap<Status>(await this.#native.status());
@@ -184,6 +189,34 @@ function acquire(path: Path, all: LockOptions & WaitOptions): Guard | Promise<Gu
   const { timeout = Infinity, signal, ...options } = all;
   signal?.throwIfAborted();
   return finish(native().NativeLock.openAndStart(...opening(path, options), timeout), signal);
+}
+
+/**
+ * Acquires several locks, all or none: of files, of servers, or both. Resolves with their guards in the order of `locks`.
+ *
+ * All programs acquire in the same order, as `tenure run` with several targets does, whatever the order of `locks`. So they
+ * never wait for each other in a circle. One timeout serves all of them. If one acquire fails, those before it are released.
+ * Rejects like `Lock.acquire`; with `TENURE_INVALID_TARGET` if a lock is named twice, and with `TENURE_LOST` if the lease of one
+ * was lost while another was waited for.
+ *
+ * @example
+ * const [source, copy] = await acquireAll([new Lock("source"), new Lock("copy")], { timeout: 10_000 });
+ */
+export async function acquireAll(locks: Iterable<Lock>, options: WaitOptions = {}): Promise<Guard[]> {
+  checkOptions("acquireAll", options, WAIT);
+  const { timeout = Infinity, signal } = options;
+  const [all, began, guards] = [[...locks], performance.now(), new Map<number, Guard>()];
+  try {
+    for (const at of Lock.orderOf(all)) {
+      const left = Math.max(0, timeout - (performance.now() - began));
+      guards.set(at, await all[at]!.acquire({ timeout: left, signal }));
+    }
+    for (const guard of guards.values()) if (guard.lease) guard.check();
+  } catch (error) {
+    for (const guard of [...guards.values()].reverse()) await guard.release().catch(() => {});
+    throw error;
+  }
+  return all.map((_, at) => guards.get(at)!);
 }
 
 /**

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use napi::bindgen_prelude::{Either, Either3, Result};
+use napi::bindgen_prelude::{ClassInstance, Either, Either3, Result};
 use napi_derive::napi;
 use tenure::{Requester, Wait, server};
 
@@ -21,6 +21,16 @@ use crate::work::{Promised, Work};
 pub struct NativeLock {
     lock: tenure::Lock,
     shared: bool,
+}
+
+/// Returns the indexes of locks in the order in which `acquireAll` acquires them.
+#[napi]
+pub fn order_of(locks: Vec<ClassInstance<'_, NativeLock>>) -> Either<Vec<u32>, Failure> {
+    let locks: Vec<&tenure::Lock> = locks.iter().map(|lock| &lock.lock).collect();
+    match tenure::command::distinct_order_of(&locks) {
+        Ok(order) => Either::A(order.into_iter().filter_map(|at| u32::try_from(at).ok()).collect()),
+        Err(error) => Either::B(error.into()),
+    }
 }
 
 /// The number of locks that stay open after [`open_and_start`](NativeLock::open_and_start). The next acquire of such a lock

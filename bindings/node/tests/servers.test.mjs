@@ -3,13 +3,14 @@ import { strict as assert } from "node:assert";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 
-import { breakLock, list, Lock, lock, status, statusSync, TenureError, withLock } from "tenure";
+import { acquireAll, breakLock, list, Lock, lock, status, statusSync, TenureError, withLock } from "tenure";
 
-import { Actor, awake, until } from "./helpers.mjs";
+import { Actor, awake, folder, until } from "./helpers.mjs";
 import { address, command, Etcd, Postgres, skips } from "./servers.mjs";
 
 const waiters = (target, count) => until(async () => (await status(target)).waiters === count);
@@ -97,6 +98,34 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
       await once(holder, "close");
       await (await lock(target)).release();
     }, skips.command);
+
+    on("several are acquired all or none", async ({ t, server, name }) => {
+      // The leases outlast the test, so that only a release frees a lock.
+      const targets = [join(folder(t), "a"), server.target(`${name}/b`, 600), server.target(`${name}/a`, 600)];
+      const locks = targets.map((target) => new Lock(target));
+      const guards = await acquireAll(locks, { timeout: 60_000 });
+      assert.deepEqual(guards.map((guard) => guard.path), targets);
+      for (const guard of guards) await guard.release();
+      for (const busy of targets) {
+        const held = await lock(busy);
+        const code = (error) => ["TENURE_BUSY", "TENURE_UNREACHABLE"].includes(error.code);
+        await assert.rejects(acquireAll(locks, { timeout: 0 }), code);
+        await assert.rejects(acquireAll(new Set(locks), { timeout: 50 }), code);
+        const aborted = new AbortController();
+        const waiting = acquireAll(locks, { signal: aborted.signal });
+        aborted.abort(new Error("on purpose"));
+        await assert.rejects(waiting, /on purpose/);
+        for (const free of targets.filter((target) => target !== busy)) {
+          await until(async () => (await status(free)).state === "free");
+        }
+        held.check();
+        await held.release();
+      }
+      const twice = [new Lock(server.target(name)), new Lock(server.target(name, 30))];
+      await assert.rejects(acquireAll(twice), { code: "TENURE_INVALID_TARGET", message: /twice/ });
+      assert.deepEqual(await acquireAll([]), []);
+      await assert.rejects(acquireAll([], { timout: 5 }), TypeError);
+    });
 
     on("a killed holder is reported", async ({ t, server, name }) => {
       const victim = new Actor(t);
