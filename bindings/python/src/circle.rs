@@ -1,12 +1,9 @@
-//! Circles of waits: of `WouldDeadlock`, and of `deadlocks()`.
+//! Circles of waits, as Python objects.
 
 use std::ffi::OsString;
 use std::time::SystemTime;
 
 use pyo3::prelude::*;
-
-use crate::convert::Target;
-use crate::error::OrRaise;
 
 /// A program that holds a lock and waits for another: one step of a deadlock. Attributes that are not known are None.
 ///
@@ -67,26 +64,4 @@ impl CircleWait {
 /// Converts a circle to a list.
 pub(crate) fn waits(circle: &tenure::Circle) -> Vec<CircleWait> {
     circle.waits.iter().map(CircleWait::from).collect()
-}
-
-/// Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
-/// the next one's.
-///
-/// A wait that would close such a circle raises WouldDeadlock, so these are of programs with ``deadlock_check=False``. Only what
-/// is proven is reported: no tasks, and no programs that only know flock(2).
-///
-/// ::
-///
-///     for circle in tenure.deadlocks("sessions", recursive=True):
-///         print(*circle, sep="\n")
-///
-/// Args:
-///     folder: A folder.
-///     recursive: Also look at the locks in the folders below. Links are not followed.
-#[pyfunction]
-#[pyo3(signature = (folder, *, recursive = false))]
-pub(crate) fn deadlocks(py: Python<'_>, folder: Target, recursive: bool) -> PyResult<Vec<Vec<CircleWait>>> {
-    let options = tenure::ListOptions::default().recursive(recursive);
-    let found = py.detach(|| tenure::deadlocks(folder.0, &options)).or_raise(py)?;
-    Ok(found.iter().map(waits).collect())
 }

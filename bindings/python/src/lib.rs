@@ -31,7 +31,7 @@ mod wait;
 #[pyo3::pymodule]
 mod _tenure {
     #[pymodule_export]
-    use crate::circle::{CircleWait, deadlocks};
+    use crate::circle::CircleWait;
     #[pymodule_export]
     use crate::cleanup::{_clean_up, _give_up_waits};
     #[pymodule_export]
@@ -49,7 +49,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::releasing::Releasing;
     #[pymodule_export]
-    use crate::status::{_server_of, Status, SuspendedHolder, break_lock, list, status};
+    use crate::status::{_server_of, Status, SuspendedHolder, break_lock, deadlocks, list, status};
     #[pymodule_export]
     use crate::suspended::Suspended;
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use pyo3::prelude::*;
 
+use crate::circle::{self, CircleWait};
 use crate::convert::{Target, style_name};
 use crate::error::{self, OrRaise};
 use crate::holder::Holder;
@@ -159,6 +160,28 @@ pub(crate) fn list(py: Python<'_>, folder: Target, recursive: bool) -> PyResult<
     let options = tenure::ListOptions::default().recursive(recursive);
     let found = py.detach(|| tenure::list(folder.0, &options)).or_raise(py)?;
     Ok(found.into_iter().map(Status::from).collect())
+}
+
+/// Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
+/// the next one's.
+///
+/// A wait that would close such a circle raises WouldDeadlock, so these are of programs with ``deadlock_check=False``. Only what
+/// is proven is reported: no tasks, and no programs that only know flock(2).
+///
+/// ::
+///
+///     for circle in tenure.deadlocks("sessions", recursive=True):
+///         print(*circle, sep="\n")
+///
+/// Args:
+///     folder: A folder.
+///     recursive: Also look at the locks in the folders below. Links are not followed.
+#[pyfunction]
+#[pyo3(signature = (folder, *, recursive = false))]
+pub(crate) fn deadlocks(py: Python<'_>, folder: Target, recursive: bool) -> PyResult<Vec<Vec<CircleWait>>> {
+    let options = tenure::ListOptions::default().recursive(recursive);
+    let found = py.detach(|| tenure::deadlocks(folder.0, &options)).or_raise(py)?;
+    Ok(found.iter().map(circle::waits).collect())
 }
 
 /// Breaks the lock of a path, as an operator does when its holder hangs.

@@ -372,7 +372,7 @@ fn other_files_are_no_notes() {
     b.must("release g0");
     assert_eq!(a.receive()["ok"], true);
     a.must("release got");
-    b.must("acquire l0 g0 never");
+    b.must("acquire l0 g0 60000");
     let path = dir.path().join(".tenure/x.lock.0.waits");
     for (text, locked) in [(&*note, false), (&note[..note.len() / 2], true), ("", true), ("{}", true), ("[1]", true)] {
         std::fs::write(&path, text).unwrap();
@@ -386,7 +386,7 @@ fn other_files_are_no_notes() {
     // A present note of an earlier tenure.
     let fence = &serde_json::from_str::<Value>(&note).unwrap()["held"][0]["fence"];
     a.must("release g0");
-    assert!(a.must("acquire l0 g0 never")["fence"].as_u64() > fence.as_u64());
+    assert!(a.must("acquire l0 g0 60000")["fence"].as_u64() > fence.as_u64());
     std::fs::write(&path, &note).unwrap();
     let file = std::fs::File::open(&path).unwrap();
     file.lock().unwrap();
@@ -663,7 +663,8 @@ fn random_graphs_have_the_circles_that_are_found() {
             let free: Vec<usize> = (0..targets.len()).filter(|lock| !held.contains(lock)).collect();
             let Some(lock) = free.get(numbers.below(free.len().max(1))).copied() else { continue };
             agents[agent].send(Order::Acquire(lock));
-            if !graph.holders.contains_key(&lock) {
+            let is_free = !graph.holders.contains_key(&lock);
+            if is_free {
                 assert!(matches!(agents[agent].receive(), Answer::Done), "seed {seed}");
                 graph.holders.insert(lock, agent);
             } else if let Some(length) = graph.circle(agent, lock) {

@@ -248,13 +248,11 @@ fn remove_dead(paths: &LockPaths, name: &Name) -> bool {
         && paths.dir.unlink(name).is_ok()
 }
 
-/// Removes the notes of a lock whose makers have ended. Returns whether none is left.
-pub(crate) fn remove_all_dead(paths: &LockPaths) -> bool {
-    let is_gone = |number| {
-        let name = paths.wait_note(number);
-        remove_dead(paths, &name) || matches!(paths.dir.ident_at(&name), Ok(None))
-    };
-    (0..PLACES).fold(true, |gone, number| is_gone(number) && gone)
+/// Removes the notes of a lock whose makers have ended.
+pub(crate) fn remove_all_dead(paths: &LockPaths) {
+    for number in 0..PLACES {
+        remove_dead(paths, &paths.wait_note(number));
+    }
 }
 
 /// Returns the notes of a lock whose makers live.
