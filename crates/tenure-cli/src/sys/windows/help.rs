@@ -259,6 +259,7 @@ say what they wait for: not the waits of flock(1) or of tasks, and no locks on a
         "metrics",
         &[
             ("Prometheus' node_exporter", "Prometheus' windows_exporter"),
+            ("For a count of every crash, read `tenure events --json`. ", ""),
             (
                 "for node_exporter, every minute by cron:
     tenure metrics /srv/jobs --recursive --output /var/lib/node_exporter/textfile/tenure.prom",
