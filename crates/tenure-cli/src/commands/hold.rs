@@ -164,7 +164,7 @@ fn lines(waker: Waker) -> io::Result<Receiver<Input>> {
             };
             let is_end = matches!(read, Input::End(_));
             let sent = sender.send(read);
-            waker.clone().wake();
+            waker.wake();
             if is_end || sent.is_err() {
                 break;
             }
@@ -178,7 +178,7 @@ struct Bell(Waker);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.0.clone().wake();
+        self.0.wake();
     }
 }
 
