@@ -53,7 +53,9 @@ pub fn deadlocks(
 ) -> Result<Promised<Vec<Vec<CircleWait>>>> {
     let (folder, options) = (os_string(folder)?, ListOptions::default().recursive(recursive));
     Ok(Work::task(move || match tenure::deadlocks(folder, &options) {
-        Ok(found) => Either::A(found.iter().map(|circle| circle.waits.iter().map(CircleWait::from).collect()).collect()),
+        Ok(found) => {
+            Either::A(found.iter().map(|circle| circle.waits.iter().map(CircleWait::from).collect()).collect())
+        }
         Err(error) => Either::B(error.into()),
     }))
 }

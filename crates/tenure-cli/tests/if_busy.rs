@@ -134,7 +134,7 @@ fn a_passer_by_at_the_waiters_place_is_no_waiter() {
     let mut waits = Running::start(scratch.tenure(words));
     waits.stderr.until("waiting for");
     anchor.unlock().unwrap();
-    until_held_by(&scratch, "a.next", waits.pid());
+    until_held_by(&scratch, "a.next", &waits);
     holder.finish();
     assert_eq!(waits.stdout.next(), "ran");
     assert_eq!(waits.wait().code(), Some(0));

@@ -173,6 +173,10 @@ pub(crate) fn descends_from(_pid: i32, _ancestor: u32) -> bool {
     false
 }
 
+pub(crate) fn device(_folder: &Path) -> io::Result<u64> {
+    unsupported("metrics")
+}
+
 pub(crate) type Stamp = ();
 
 pub(crate) fn stamp(_lock_file: &Path) -> Option<Stamp> {

@@ -12,7 +12,7 @@ pub(crate) fn walk_folders<E>(
     walk: WalkOptions,
     visit: &mut dyn FnMut(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    let device = |folder: &Path| sys::device_and_inode(folder).ok().map(|(device, _)| device);
+    let device = |folder: &Path| sys::device(folder).ok();
     let own_device = device(dir);
     let mut folders: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {

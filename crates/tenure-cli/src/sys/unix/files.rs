@@ -1,11 +1,17 @@
 //! Metadata of files: identity, and the times by which reads and changes are noticed.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::event::Timespec;
 use rustix::fs::{AtFlags, CWD, Timestamps, UTIME_OMIT};
+
+/// Returns the number of the file system that a folder is on.
+pub(crate) fn device(folder: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(folder)?.dev())
+}
 
 /// The time of the last read of a file: seconds and nanoseconds.
 pub(crate) type AccessTime = (i64, i64);

@@ -33,7 +33,7 @@ pub(super) mod waiting;
 
 pub(crate) use child::{Child, ended_by};
 pub(crate) use disposition::{die_by, signal_name, stop_self};
-pub(crate) use files::{AccessTime, Stamp, access_time, age_access_time, stamp};
+pub(crate) use files::{AccessTime, Stamp, access_time, age_access_time, device, stamp};
 pub(crate) use folder::{make_folder, remove_folder};
 pub(crate) use shared_memory::{SharedWords, monotonic};
 pub(crate) use signals::{ENDING, SIGCHLD, SIGCONT, SIGINT, SIGKILL, SIGTERM, SIGTSTP, Signals, Waker};

@@ -18,7 +18,7 @@ mod watch;
 
 pub(crate) use child::{Child, ended_by};
 pub(crate) use console::{columns, in_foreground};
-pub(crate) use files::{AccessTime, Stamp, access_time, age_access_time, make_folder, remove_folder, stamp};
+pub(crate) use files::{AccessTime, Stamp, access_time, age_access_time, device, make_folder, remove_folder, stamp};
 pub(crate) use help::adapt_help;
 pub(crate) use job::ProcessTree;
 pub(crate) use missing::{

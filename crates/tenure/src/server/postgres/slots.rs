@@ -79,7 +79,8 @@ fn slot(postgres: &Postgres, number: u32, row: &Row) -> FoundSlot {
             let keeper = of_text(renewer, 0, state).identity();
             let is_dead = keeper.is_some_and(|identity| is_proven_dead(&identity));
             // A grant of this process whose answer was lost has no holder.
-            is_relied_on = *state != "aborted" && !is_dead && postgres.pool.crashed_before_unsure(name, renewer).is_none();
+            is_relied_on =
+                *state != "aborted" && !is_dead && postgres.pool.crashed_before_unsure(name, renewer).is_none();
         }
         (None, _) => {}
     }
