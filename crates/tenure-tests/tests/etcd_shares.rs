@@ -187,6 +187,8 @@ fn a_reader_that_dies_leaves_no_report_and_takes_none_away() {
     writer.kill();
     let mut reader = opened(&target);
     for reader in [&mut reader, &mut other] {
+        // A takeover would be reported before the grant.
+        reader.must(&format!("open l {target} events=1"));
         let granted = reader.must("share l g 60000");
         assert_eq!(granted["crashed"]["pid"], dead, "{granted}");
     }
@@ -194,8 +196,12 @@ fn a_reader_that_dies_leaves_no_report_and_takes_none_away() {
     assert_eq!((&shown["state"], &shown["pid"]), (&"held".into(), &Value::Null), "{shown}");
     reader.kill();
     other.must("release g");
-    let granted = other.must("acquire l g 60000");
-    assert_eq!(granted["crashed"]["pid"], dead, "{granted}");
+    let (granted, event) = other.must_and_receive("acquire l g 60000");
+    assert_eq!(
+        (&granted["crashed"]["pid"], &event["event"]),
+        (&dead.into(), &"taken-over".into()),
+        "{granted} {event}"
+    );
     other.must("release g");
     assert_eq!(other.must("share l g never")["crashed"], Value::Null);
 }

@@ -22,7 +22,7 @@ pub(super) async fn hand_over<S: KeepsTenures>(
     event!(DEBUG, target = ?tenure.target(), fence = tenure.fence, "granted");
     registry::add_held(&tenure);
     clock::watch(tenure.lease().lost_at());
-    if tenure.has_crashed_before() {
+    if tenure.is_takeover() {
         let told = Arc::clone(&tenure);
         io_thread::run_blocking(move || told.options.report_takeover(told.target(), &told.previous)).await;
     }

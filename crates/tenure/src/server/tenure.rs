@@ -203,9 +203,9 @@ impl ServerTenure {
         }
     }
 
-    /// Returns whether the tenure began after a holder that died.
-    pub(super) fn has_crashed_before(&self) -> bool {
-        matches!(self.previous, Previous::Crashed(_))
+    /// Returns whether the tenure took the lock over from a holder that died. A share leaves that to the next exclusive holder.
+    pub(super) fn is_takeover(&self) -> bool {
+        !self.shared && matches!(self.previous, Previous::Crashed(_))
     }
 
     /// Revokes the tenure. `true` if it was held until now.
