@@ -219,6 +219,12 @@ pub(crate) trait Pending: Send + Sync {
     /// Leaves the queue, and returns an outcome that had come by then. Not after [`poll`](Pending::poll) returned one.
     fn give_up(&self) -> Option<Result<Arc<dyn Tenure>>>;
 
+    /// Waits until a place that was given up is no longer in the queue, or until `end`. Where leaving takes no time, there is nothing
+    /// to wait for.
+    fn await_left(&self, end: Instant) {
+        let _ = end;
+    }
+
     /// Returns the error of a wait that ended at its deadline, with the holder where that is known.
     fn busy(&self) -> Error;
 }

@@ -142,6 +142,18 @@ impl Queued {
         }
     }
 
+    /// Leaves all these queues, and waits until that is done, or until `end`. Grants that had come by then are abandoned.
+    pub(crate) fn leave_all(queues: &mut BTreeMap<u32, Queued>, end: Instant) {
+        let places: Vec<_> = queues.values_mut().filter_map(|queued| queued.0.take()).collect();
+        for place in &places {
+            if let Some(Ok(tenure)) = place.give_up() {
+                tenure.abandon();
+            }
+        }
+        places.iter().for_each(|place| place.await_left(end));
+        queues.clear();
+    }
+
     fn give_up(&mut self) -> Option<Result<Arc<dyn Tenure>>> {
         self.0.take()?.give_up()
     }

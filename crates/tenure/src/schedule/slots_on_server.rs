@@ -36,6 +36,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a waiter keeps trying to reach a server that has gone, and the pause between two attempts.
 const RETURN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
+/// The time that a waiter takes to leave the queues in which it waited no longer.
+const TO_LEAVE: Duration = Duration::from_secs(1);
 /// The time for the survey of an error that names the holders.
 const TO_EXPLAIN: Duration = Duration::from_secs(1);
 
@@ -286,12 +288,19 @@ impl Parts {
             let kept = std::mem::replace(&mut granted, Unproven(None));
             let attempt = self.attempt(thread, patience, kept, Yields::No, silence);
             let survey = match silence.bears(attempt, patience)? {
-                Some(Attempt::Granted(tenure)) => return Ok(Some(tenure)),
+                Some(Attempt::Granted(tenure)) => {
+                    // A place that is left later may be granted meanwhile, and would look like a holder.
+                    Queued::leave_all(&mut queues, Instant::now() + TO_LEAVE);
+                    return Ok(Some(tenure));
+                }
                 Some(Attempt::Over) => return Ok(None),
                 Some(Attempt::Full(survey)) => survey,
                 Some(Attempt::Miscounted) | None => continue,
             };
-            self.refuse_deadlock(&survey, thread)?;
+            // Later a slot may be granted to this acquire that it has not seen yet.
+            if queues.is_empty() {
+                self.refuse_deadlock(&survey, thread)?;
+            }
             let is_complete = self.queue_for(&survey, &mut queues, thread)?;
             let look = Instant::now() + LOOK;
             match patience.wait_any(&mut queues, (!is_complete).then_some(look))? {

@@ -137,6 +137,10 @@ impl Pending for Arc<PendingAcquire> {
         outcome.map(as_tenure)
     }
 
+    fn await_left(&self, end: Instant) {
+        self.await_place_returned(end);
+    }
+
     fn busy(&self) -> Error {
         Error::busy(&self.target)
     }

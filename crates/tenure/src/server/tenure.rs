@@ -27,7 +27,6 @@ use crate::process::Liveness;
 use crate::record::{Record, RecordState};
 use crate::sys::{self, Inherited};
 use crate::util::loss_listeners::LossListeners;
-use crate::util::thread_pool;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -425,12 +424,9 @@ impl Tenure for ServerTenure {
         outcome
     }
 
-    /// The release waits for the server, so another thread does it: this one may be a runtime's.
+    /// From here on no thread holds it. The session releases it at the server.
     fn abandon(self: Arc<Self>) {
         self.discard_undelivered();
-        let theirs = Arc::clone(&self);
-        if thread_pool::run(move || drop(theirs.drop_guard())).is_err() {
-            let _ = self.drop_guard();
-        }
+        let _ = self.start_drop(Instant::now());
     }
 }
