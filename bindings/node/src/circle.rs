@@ -5,7 +5,6 @@ use napi_derive::napi;
 use tenure::ListOptions;
 
 use crate::convert::{Target, date, os_string, path_text};
-use crate::failure::Failure;
 use crate::work::{Promised, Work};
 
 /// A program that holds a lock and waits for another: one step of a deadlock. Properties that are not known are undefined. Texts
