@@ -54,6 +54,7 @@ fn to_come_back(target: &Path) -> Vec<u32> {
 
 /// Awaits the actor's grant.
 fn granted(actor: &mut Actor) -> serde_json::Value {
+    assert!(actor.answers_within(60), "another waiter was granted the lock");
     let event = actor.receive();
     assert_eq!(event["event"], "granted", "{event}");
     event
