@@ -199,8 +199,13 @@ fn tenure_lingers_where_its_lock_file_was_read() {
         assert!(strace.current_dir(scratch.path()).output().unwrap().status.success(), "{command:?}");
         (fs::read_to_string(scratch.join("log")).unwrap().contains("nanosleep("), began.elapsed())
     };
-    let (slept, took) = sleeps(&["cat", "a.lock"]);
-    assert!(slept && took >= Duration::from_millis(100), "{took:?}");
+    // Unless the release alone took as long.
+    let lingers = || {
+        let (slept, took) = sleeps(&["cat", "a.lock"]);
+        assert!(took >= Duration::from_millis(100), "{took:?}");
+        slept
+    };
+    assert!((0..20).any(|_| lingers()));
     // Without a reader there is no wait, nor after a read by Tenure itself.
     assert!(!sleeps(&["true"]).0);
     assert!(!sleeps(&[env!("CARGO_BIN_EXE_tenure"), "status", "a"]).0);

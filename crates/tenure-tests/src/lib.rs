@@ -81,8 +81,8 @@ impl Actor {
     /// Sends a line without waiting for its answer.
     pub fn send(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input is open");
-        writeln!(input, "{line}").unwrap();
-        input.flush().unwrap();
+        // By one call: a process that ends as it was told to would break the pipe before the next one.
+        input.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// Returns the next event or answer of the actor; panics if the actor has ended.
@@ -462,8 +462,8 @@ impl Foreign {
 
     pub fn send(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input is open");
-        writeln!(input, "{line}").unwrap();
-        input.flush().unwrap();
+        // By one call: a process that ends as it was told to would break the pipe before the next one.
+        input.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     pub fn receive(&mut self) -> Value {

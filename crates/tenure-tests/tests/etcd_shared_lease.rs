@@ -317,7 +317,7 @@ fn a_key_that_a_hung_member_creates_later_is_deleted() {
     await_renewal(&mut holder);
     assert_eq!(keys(&cluster, "a/"), Vec::<String>::new());
     assert_eq!(keys(&cluster, "b/").len(), 1);
-    let mut other = opened(&format!("etcd://{}:2379/a", cluster.address(0)));
+    let mut other = opened(&format!("etcd://{}:2379/a?ttl=20s", cluster.address(0)));
     other.must("acquire l g never");
     other.must("release g");
     holder.must("acquire a ga never");

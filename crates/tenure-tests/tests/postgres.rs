@@ -281,7 +281,7 @@ fn an_error_names_the_command_for_a_role_without_rights() {
     }
     let postgres = Postgres::start();
     postgres.ask("CREATE ROLE app LOGIN");
-    let target = format!("postgres://app@{}/postgres?lock=a", postgres.address());
+    let target = format!("postgres://app@{}/postgres?lock=a&ttl=20s", postgres.address());
     let refused = opened(&target).must_fail("acquire l g never", "permission-denied");
     let error = refused["error"].as_str().unwrap().to_owned();
     // The SQL in the error runs unchanged.
@@ -304,7 +304,7 @@ fn passwords_come_from_the_environment_or_a_file() {
     postgres.ask("CREATE ROLE app LOGIN PASSWORD 'hunter2'");
     postgres.ask("GRANT CREATE ON DATABASE postgres TO app");
     postgres.require_password("app");
-    let target = format!("postgres://app@{}/postgres?lock=a", postgres.address());
+    let target = format!("postgres://app@{}/postgres?lock=a&ttl=20s", postgres.address());
     let dir = folder();
     let file = dir.path().join("pgpass");
     std::fs::write(&file, format!("{}:5432:*:app:hunter2\n", postgres.address())).unwrap();

@@ -104,6 +104,8 @@ impl Cluster {
     pub fn etcdctl(&self) -> Command {
         let endpoints: Vec<String> = (0..self.members.len()).map(|at| self.client_url(at)).collect();
         let mut command = Command::new("etcdctl");
+        // By itself it gives a busy machine five seconds for a command, and two for a connection.
+        command.args(["--command-timeout", "60s", "--dial-timeout", "20s"]);
         command.env("ETCDCTL_API", "3").args(["--endpoints", &endpoints.join(",")]);
         if self.tls {
             let dir = self.folder.path();
@@ -135,7 +137,7 @@ impl Cluster {
             .collect();
         until("a healthy cluster", || {
             let mut command = self.etcdctl();
-            command.args(["--endpoints", &endpoints.join(","), "endpoint", "health"]);
+            command.args(["--command-timeout", "5s", "--endpoints", &endpoints.join(","), "endpoint", "health"]);
             command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
         });
     }
@@ -162,7 +164,8 @@ impl Cluster {
     pub fn leader(&self) -> usize {
         let mut leader = None;
         until("a leader", || {
-            let output = self.etcdctl().args(["endpoint", "status", "-w", "json"]).output().unwrap();
+            let output =
+                self.etcdctl().args(["--command-timeout", "5s", "endpoint", "status", "-w", "json"]).output().unwrap();
             let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return false };
             let found = status
                 .as_array()
