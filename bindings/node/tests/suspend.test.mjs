@@ -2,9 +2,9 @@
 import { strict as assert } from "node:assert";
 import { test } from "node:test";
 
-import { lock, Lock, statusSync, Suspended } from "tenure";
+import { breakLock, lock, Lock, statusSync, Suspended } from "tenure";
 
-import { folder } from "./helpers.mjs";
+import { awake, folder } from "./helpers.mjs";
 
 test("a suspended lock lets others in, and says whether they held", async (t) => {
   const path = `${folder(t)}/t`;
@@ -92,12 +92,11 @@ test("what cannot be suspended stays held", async (t) => {
 });
 
 test("a lock that is lost after its resume is noticed", async (t) => {
-  const { breakLock } = await import("tenure");
   const path = `${folder(t)}/t`;
   const guard = await lock(path);
   const { lost } = guard;
   await (await guard.suspend()).resume();
   await breakLock(path, { force: true });
-  assert.equal((await lost).code, "TENURE_LOST");
+  assert.equal((await awake(lost)).code, "TENURE_LOST");
   await guard.release().catch(() => {});
 });
