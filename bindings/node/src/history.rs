@@ -4,7 +4,6 @@ use napi::bindgen_prelude::{Either, Result};
 use napi_derive::napi;
 
 use crate::convert::{Target, date, milliseconds, number, os_string};
-use crate::failure::Failure;
 use crate::work::{Promised, Work};
 
 /// A past tenure of a lock, or a wait that failed. Properties that are not known are undefined. Texts are unescaped, as their
