@@ -13,9 +13,9 @@ use std::thread::ThreadId;
 use std::time::Instant;
 
 use crate::guard::Guard;
-use crate::model::backend::{Backend, Begun, Pending};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
+use crate::model::tenure::{Backend, Begun, Pending};
 use crate::sys::{self, LockKind};
 
 /// The requester of an acquire that [begins](crate::Lock::begin): it decides whether the acquire would wait for itself.

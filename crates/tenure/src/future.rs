@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::acquire_future::{AcquireFuture, Requester};
 use crate::guard::Guard;
-use crate::model::backend::Backend;
 use crate::model::error::Result;
 use crate::model::options::Wait;
+use crate::model::tenure::Backend;
 use crate::sys::LockKind;
 
 pub(crate) async fn acquire(backend: &Arc<dyn Backend>, kind: LockKind, wait: Wait) -> Result<Guard> {

@@ -10,10 +10,9 @@ use std::time::Instant;
 
 use crate::acquire_future::{AcquireFuture, Requester};
 use crate::guard::Guard;
-use crate::model::backend::Backend;
 use crate::model::error::Result;
 use crate::model::options::Wait;
-use crate::model::tenure::{Meanwhile, Suspension};
+use crate::model::tenure::{Backend, Meanwhile, Suspension};
 use crate::sys::LockKind;
 
 /// A suspended lock, from [`Guard::suspend`]: others may hold it until it is [resumed](Suspended::resume).

@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::file::paths::PROBE_PREFIX;
 use crate::maintenance::probe::{self, Answer, Feature, Probe};
-use crate::model::backend::Backend;
 use crate::model::error::{Error, Result};
 use crate::model::options::{Options, Wait};
+use crate::model::tenure::Backend;
 use crate::process::{Identity, Liveness};
 use crate::sys::{self, Dir, File, FileKind, ForkLocal, LockKind, Name, SecondProcess};
 use crate::util::text::date;

@@ -1,6 +1,5 @@
 //! The types that all layers use: options, holders, the status of a lock, and errors.
 
-pub(crate) mod backend;
 pub(crate) mod circle;
 pub(crate) mod error;
 pub(crate) mod history;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Instant;
 
-use crate::model::backend::Backend;
 use crate::model::error::Result;
 use crate::model::rank::Rank;
 use crate::model::status::Status;
+use crate::model::tenure::Backend;
 
 /// The largest number of slots.
 pub(crate) const MOST: u32 = 1000;

@@ -13,12 +13,11 @@ use super::tenure::CountedTenure;
 use super::{next, replace};
 use crate::file::history;
 use crate::file::paths::LockPaths;
-use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, Wait};
 use crate::model::rank::Rank;
 use crate::model::status::Status;
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::LockKind;
 use crate::wait::file_lock::FileLock;
 

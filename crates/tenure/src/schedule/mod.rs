@@ -17,10 +17,10 @@ mod tenure;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::backend::Backend;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options};
 use crate::model::slots::SlotServer;
+use crate::model::tenure::Backend;
 use crate::wait::file_lock::FileLock;
 
 /// Opens the lock of a path. Without an option of this folder it is the plain lock, at no cost.

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::model::backend::{Begun, Pending};
 use crate::model::error::{Error, Result};
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Begun, Pending, Tenure};
 use crate::sys::{self, FileWatch, Wakeup};
 
 /// The longest single wait, so that no duration exceeds what the system takes.

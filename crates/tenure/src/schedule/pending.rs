@@ -5,9 +5,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::patience::Patience;
-use crate::model::backend::Pending;
 use crate::model::error::{Error, Result};
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Pending, Tenure};
 use crate::util::thread_pool;
 use crate::util::ticket::{Ticket, WaitState};
 

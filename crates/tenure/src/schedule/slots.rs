@@ -23,13 +23,12 @@ use super::tenure::SlotTenure;
 use crate::file::nested::ancestor_holder;
 use crate::file::paths::LockPaths;
 use crate::file::status::current_holder;
-use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
 use crate::model::rank::Rank;
 use crate::model::slots::{MOST, Part, has_room};
 use crate::model::status::{State, Status};
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::{Access, FileWatch, LockKind};
 use crate::wait::file_lock::FileLock;
 

@@ -18,13 +18,12 @@ use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
 use super::survey::Survey;
 use super::tenure::SlotTenure;
-use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
 use crate::model::slots::{MOST, Part, SlotServer, has_room};
 use crate::model::status::Status;
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::LockKind;
 
 /// How long an acquire that does not wait has for its turn to count: each takes some requests.

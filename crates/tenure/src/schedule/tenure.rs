@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use super::success::{self, Moment};
 use crate::file::paths::LockPaths;
-use crate::model::backend::{Backend, Begun, Pending};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Wait;
 use crate::model::rank::Rank;
 use crate::model::status::Status;
-use crate::model::tenure::{Facts, LeaseLeft, Meanwhile, Suspension, Tenure};
+use crate::model::tenure::{Backend, Begun, Facts, LeaseLeft, Meanwhile, Pending, Suspension, Tenure};
 use crate::record::Record;
 use crate::sys::{Access, Inherited, LockKind};
 

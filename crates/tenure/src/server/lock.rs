@@ -16,12 +16,11 @@ use super::pending::PendingAcquire;
 use super::registry;
 use super::tenure::ServerTenure;
 use super::url::Url;
-use crate::model::backend::{Backend, Begun};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
 use crate::model::rank::Rank;
 use crate::model::status::Status;
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::{self, LockKind};
 
 /// The lock of a name on a server, opened with its options.

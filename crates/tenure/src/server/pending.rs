@@ -7,9 +7,8 @@ use std::time::Instant;
 
 use super::lock_server::Interrupter;
 use super::tenure::ServerTenure;
-use crate::model::backend::Pending;
 use crate::model::error::{Error, Result};
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Pending, Tenure};
 use crate::util::ticket::{Ticket, WaitState, Woken};
 
 /// An acquire under way.

@@ -12,12 +12,12 @@ use super::lock::ServerLock;
 use super::open::open;
 use super::registry;
 use super::url::Url;
-use crate::model::backend::Backend;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::model::rank::Rank;
 use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotServer, number};
 use crate::model::status::{State, Status};
+use crate::model::tenure::Backend;
 use crate::sys;
 
 /// Returns the target of one of the locks of which the slots of `url` consist.

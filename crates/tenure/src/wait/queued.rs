@@ -5,11 +5,10 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Instant;
 
-use crate::model::backend::{Begun, Pending};
 use crate::model::error::{Error, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
-use crate::model::tenure::Tenure;
+use crate::model::tenure::{Begun, Pending, Tenure};
 use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
 use crate::wait::tenure::FileTenure;
