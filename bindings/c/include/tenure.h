@@ -225,10 +225,7 @@ tenure_code tenure_acquire(const tenure_lock *lock,
 
 // Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`, or a server's target.
 // Otherwise as `tenure_acquire`.
-tenure_code tenure_acquire_shared(const tenure_lock *lock,
-                                  int64_t timeout,
-                                  tenure_guard **guard,
-                                  tenure_error **error);
+tenure_code tenure_acquire_shared(const tenure_lock *lock, int64_t timeout, tenure_guard **guard, tenure_error **error);
 
 // Returns the default options.
 tenure_options *tenure_options_new(void);

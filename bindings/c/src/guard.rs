@@ -106,7 +106,7 @@ pub unsafe extern "C" fn tenure_fence(guard: *const TenureGuard) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_slot(guard: *const TenureGuard) -> i32 {
     // SAFETY: the caller guarantees a guard that is alive.
-    let slot = unsafe { guard.as_ref() }.and_then(|guard| guard.0.slot());
+    let slot = unsafe { guard.as_ref() }.and_then(|guard| guard.held().ok()?.slot());
     slot.and_then(|slot| i32::try_from(slot).ok()).unwrap_or(-1)
 }
 
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn tenure_mark_successful(guard: *const TenureGuard, error
     let body = || {
         // SAFETY: the caller guarantees a guard that is alive.
         let guard = unsafe { call::object(guard, "guard") }?;
-        Ok(guard.0.mark_successful()?)
+        Ok(guard.held()?.mark_successful()?)
     };
     // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
     unsafe { call::run(error, body) }
@@ -128,8 +128,8 @@ pub unsafe extern "C" fn tenure_mark_successful(guard: *const TenureGuard, error
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_set_exit_code(guard: *const TenureGuard, code: i32) {
     // SAFETY: the caller guarantees a guard that is alive.
-    if let Some(guard) = unsafe { guard.as_ref() } {
-        guard.0.set_exit_code(code);
+    if let Some(Ok(guard)) = unsafe { guard.as_ref() }.map(TenureGuard::held) {
+        guard.set_exit_code(code);
     }
 }
 
