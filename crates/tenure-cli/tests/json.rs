@@ -173,7 +173,7 @@ fn the_doctors_fields_are_explained() {
 fn every_example_on_the_page_is_json_and_explained() {
     let page = page();
     let examples: Vec<&str> = page.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 7);
+    assert_eq!(examples.len(), 8);
     for example in examples {
         documented(&serde_json::from_str(example).unwrap(), &page);
     }
