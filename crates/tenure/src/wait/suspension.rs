@@ -186,7 +186,9 @@ impl Drop for FileSuspension {
             && self.generation == sys::fork_generation()
         {
             // Closing it takes the kernel some milliseconds, in which the resumed lock is held.
-            let _ = thread_pool::run(move || drop(watch));
+            let _ = thread_pool::run(move || {
+                let _closed = watch;
+            });
         }
     }
 }
