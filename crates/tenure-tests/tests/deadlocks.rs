@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tenure::{Guard, Lock, Requester, Style, Wait};
+use tenure::{Guard, Lock, Requester, State, Style, Wait};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, needs, signal, stop, until, until_waiting};
 
@@ -23,10 +23,15 @@ fn notes(target: &Path) -> Vec<PathBuf> {
     anchors.map(|entry| entry.unwrap().path()).filter(of_lock).collect()
 }
 
+/// Returns whether the holder of `target` has said that it waits for another lock.
+fn is_announced(target: &Path) -> bool {
+    let is_complete = |note: &PathBuf| std::fs::metadata(note).is_ok_and(|note| note.len() > 0);
+    notes(target).iter().any(is_complete)
+}
+
 /// Waits until the holder of `target` has said that it waits for another lock.
 fn until_announced(target: &Path) {
-    let is_complete = |note: &PathBuf| std::fs::metadata(note).is_ok_and(|note| note.len() > 0);
-    until("its holder says that it waits", || notes(target).iter().any(is_complete));
+    until("its holder says that it waits", || is_announced(target));
 }
 
 /// Starts an actor that holds the lock of each path, under the names `g0`, `g1` and so on, opened as `l0`, `l1` with these
@@ -288,13 +293,26 @@ fn a_circle_through_a_lock_that_was_broken_is_found() {
 #[test]
 fn a_revoked_holder_is_part_of_no_circle() {
     let dir = folder();
-    let [x, y] = &paths(dir.path(), ["x", "y"]);
-    let (mut a, mut b, mut c) = (holder(&[], ""), holder(&[y], ""), holder(&[], ""));
-    a.must(&format!("open l {} max_hold_ms=100 overrun=revoke", x.display()));
+    let y = &dir.path().join("y");
+    let (mut b, mut c) = (holder(&[y], ""), holder(&[], ""));
+    // On a busy machine it may be revoked before it has said that it waits: then another one, with a longer hold.
+    let announced = |attempt: u32| {
+        let (x, mut a) = (dir.path().join(format!("x{attempt}")), holder(&[], ""));
+        a.must(&format!("open l {} max_hold_ms={} overrun=revoke", x.display(), 500_u64 << attempt));
+        a.must("acquire l g never");
+        wait_for(&mut a, y, "", "forever", &[]);
+        let mut has_announced = false;
+        until("it says that it waits, or is revoked", || {
+            has_announced = is_announced(&x);
+            has_announced || tenure::status(&x).unwrap().state == State::Free
+        });
+        has_announced.then_some((x, a))
+    };
+    let (x, mut a) = (0..).find_map(announced).unwrap();
+    let x = &x;
     c.must(&format!("open l {}", x.display()));
-    a.must("acquire l g never");
-    wait_for(&mut a, y, "", "forever", &[x]);
     c.must("acquire l g forever");
+    assert_eq!(notes(x).len(), 1, "the revoked holder waits on");
     wait_for(&mut b, x, "", "300", &[]);
     assert_eq!(b.receive()["kind"], "busy");
     b.must("release g0");
