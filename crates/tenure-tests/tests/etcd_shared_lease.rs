@@ -111,12 +111,12 @@ fn a_stopped_io_thread_loses_all_in_time() {
     for at in 0..MANY {
         // The loss of the first is reported.
         let events = if at == 0 { "events=1" } else { "" };
-        holder.must(&format!("open l{at} {} {events}", cluster.target(&format!("many/{at}"), 6)));
+        holder.must(&format!("open l{at} {} {events}", cluster.target(&format!("many/{at}"), 10)));
         holder.must(&format!("acquire l{at} g{at} never"));
     }
-    let mut waiter = opened(&cluster.target("many/7", 6));
+    let mut waiter = opened(&cluster.target("many/7", 20));
     waiter.must("begin l g forever");
-    await_waiters(&mut Actor::start(), &cluster.target("many/7", 6), 1);
+    await_waiters(&mut Actor::start(), &cluster.target("many/7", 20), 1);
     let stopped = stop_io_thread(&holder);
     // Another thread reports it, by the clock.
     assert_eq!(receive_soon(&mut holder, "the loss")["event"], "lost");

@@ -120,7 +120,7 @@ fn a_process_may_have_several_shares_and_loses_them_one_by_one() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 6);
+    let target = cluster.target("a", 20);
     let (mut process, mut writer, mut observer) = (opened(&target), opened(&target), Actor::start());
     // Two on one thread, and one on another.
     process.must("share l g never");
@@ -174,8 +174,9 @@ fn a_reader_that_dies_leaves_no_report_and_takes_none_away() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 2);
-    let (mut reader, mut writer, mut other) = (opened(&target), opened(&target), opened(&target));
+    // The leases of those that die run out. The other one keeps its lease on a slow machine.
+    let (target, longer) = (cluster.target("a", 8), cluster.target("a", 20));
+    let (mut reader, mut writer, mut other) = (opened(&target), opened(&target), opened(&longer));
     reader.must("share l g never");
     writer.must_fail("acquire l g never", "busy");
     reader.kill();
@@ -186,7 +187,7 @@ fn a_reader_that_dies_leaves_no_report_and_takes_none_away() {
     let dead = writer.pid();
     writer.kill();
     let mut reader = opened(&target);
-    for reader in [&mut reader, &mut other] {
+    for (reader, target) in [(&mut reader, &target), (&mut other, &longer)] {
         // A takeover would be reported before the grant.
         reader.must(&format!("open l {target} events=1"));
         let granted = reader.must("share l g 60000");
@@ -212,7 +213,7 @@ fn a_break_ends_all_shares_and_no_other_place() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 6);
+    let target = cluster.target("a", 20);
     let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(&target));
     let mut operator = Actor::start();
     // More than one transaction has room for.
@@ -277,7 +278,7 @@ fn a_forked_child_has_no_share_and_ends_none() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 6);
+    let target = cluster.target("a", 20);
     let mut process = opened(&target);
     process.must("share l g never");
     process.must("share l g1 never");

@@ -193,7 +193,7 @@ fn the_next_writer_waits_out_the_leases_of_readers_whose_sessions_were_ended() {
         return;
     }
     let mut postgres = Postgres::start();
-    let target = postgres.target("a", 2);
+    let target = postgres.target("a", 8);
     let endings: [&dyn Fn(&mut Postgres); 2] = [
         &|postgres| {
             postgres.ask(
@@ -245,7 +245,7 @@ fn a_reader_waits_out_the_lease_of_a_writer_whose_session_was_ended() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 3);
+    let target = postgres.target("a", 8);
     let [mut writer, mut one, mut two] = [(); 3].map(|()| opened(&target));
     writer.must("acquire l g never");
     signal(writer.pid(), libc::SIGSTOP);

@@ -126,7 +126,7 @@ fn a_lease_that_is_lost_while_another_lock_is_waited_for_ends_the_call() {
             let _ = told.send(());
         }
     });
-    let target = cluster.target("a", 3);
+    let target = cluster.target("a", 10);
     let locks = [Lock::open(&file).unwrap(), options.open(&target).unwrap()];
     let waiting = std::thread::spawn(move || acquire_all(&locks, Wait::Forever));
     until("the lease", || status(&target).unwrap().state == State::Held);
