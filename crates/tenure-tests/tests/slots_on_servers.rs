@@ -123,7 +123,7 @@ fn a_waiter_gets_the_slot_that_is_freed() {
         assert_eq!(granted(&mut behind)["slot"], 0);
 
         // By a future as well, which can be given up.
-        one.must_fail("acquire l g 100", "busy");
+        one.must_fail("acquire l g 2000", "busy");
         one.must("async l g forever");
         until_first(&mut observer, &next, &one);
         waits.must("release g");

@@ -28,6 +28,24 @@ pub fn await_waiters(observer: &mut Actor, target: &str, count: u64) {
     until("waiters", || observer.must(&format!("inspect {target}"))["found"]["waiters"] == count);
 }
 
+/// Begins an acquire of a lock that is held, with a deadline of 20 s, or of 40 s where the machine is so slow that the wait ends
+/// before it is seen. The actor has opened `target` as `l`, and no other process waits.
+pub fn begin_with_a_deadline(actor: &mut Actor, guard: &str, observer: &mut Actor, target: &str) {
+    for seconds in [20, 40] {
+        actor.must(&format!("begin l {guard} {seconds}000"));
+        let mut waits = false;
+        until("it waits, or no longer", || {
+            waits = observer.must(&format!("inspect {target}"))["found"]["waiters"] == 1;
+            waits || actor.has_answered()
+        });
+        if waits {
+            return;
+        }
+        assert_eq!(actor.receive()["kind"], "busy");
+    }
+    panic!("it was never seen to wait");
+}
+
 /// Returns a loopback address that no other test's server uses: all of 127/8 is this machine.
 pub fn address() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
