@@ -123,12 +123,12 @@ def test_each_waits_for_the_other(target: Any, node: Node, other: Any) -> None:
 
 def test_each_hears_of_the_other_s_crash(target: Any, node: Node, other: Any) -> None:
     # The victims' leases are short. The others keep theirs on a slow machine.
-    victim = node.ask("acquire", target=target(2))
+    victim = node.ask("acquire", target=target(9))
     node.kill()
     with tenure.Lock(target()) as guard:
         assert guard.fence is not None and guard.fence > victim["fence"]
         assert guard.previous is not None and guard.previous.pid == node.pid
-    python = other(HOLDER, target(2))
+    python = other(HOLDER, target(9))
     fence = int(python.hear().split()[1])
     python.kill()
     survivor = Node()

@@ -130,7 +130,7 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
     on("a killed holder is reported", async ({ t, server, name }) => {
       const victim = new Actor(t);
       // The victim's lease is short. The others keep theirs on a slow machine.
-      await victim.must("acquire", { path: server.target(name, 2), options: { label: "victim" } });
+      await victim.must("acquire", { path: server.target(name, 9), options: { label: "victim" } });
       await victim.kill();
       const held = await lock(server.target(name));
       assert.equal(held.previous.crashed, true);
