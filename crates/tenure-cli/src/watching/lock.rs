@@ -13,9 +13,12 @@ use crate::sys::{EntryChange, Part};
 /// A holder that has had no lock file for this time has lost it: a release takes some system calls.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a waiter that has left the queue of a lock that became free may take until it is seen to hold. After that it is not
-/// known whether it was granted the lock.
-const GRANTED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a waiter that has left the queue of a lock that became free may take until it is seen to hold: a busy machine may not
+/// run it at once. After that it is not known whether it was granted the lock.
+const GRANTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A waiter that was not in the queue for this time and is in it again has begun another wait.
+const SAME_WAIT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What happened to the files of a lock since its present tenure was seen, or since the lock was seen free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,13 +75,15 @@ struct Waiter {
     confirmed: bool,
     /// Since when looks have not found it. A waiter changes from one kernel queue to another now and then.
     absent: Option<Instant>,
+    /// A look has not found it after [`SAME_WAIT_WITHIN`].
+    is_away: bool,
     /// The lock was not held by one tenure all the time since then. So the waiter may have been woken, and be about to hold.
     may_be_granted: bool,
 }
 
 impl Waiter {
     fn new(now: Instant) -> Waiter {
-        Waiter { since: now, confirmed: false, absent: None, may_be_granted: false }
+        Waiter { since: now, confirmed: false, absent: None, is_away: false, may_be_granted: false }
     }
 }
 
@@ -265,18 +270,20 @@ impl WatchedLock {
         let mut events = Vec::new();
         let holder = status.holder.as_ref().and_then(tenure::Holder::pid);
         self.waiting.retain(|pid, waiter| {
-            if status.queue.contains(pid) {
+            let waits = status.queue.contains(pid);
+            if waits && !waiter.is_away {
                 (waiter.absent, waiter.may_be_granted) = (None, false);
                 return true;
             }
-            let granted = holder == Some(*pid) || self.sharers.contains(pid);
+            let granted = !waits && (holder == Some(*pid) || self.sharers.contains(pid));
             if !waiter.confirmed {
                 return false;
             }
             waiter.may_be_granted |= changed_hands || status.state != State::Held;
             let absent = now.saturating_duration_since(*waiter.absent.get_or_insert(now));
             let is_over = if waiter.may_be_granted { absent >= GRANTED_WITHIN } else { absent > Duration::ZERO };
-            if !granted && !is_over {
+            if !granted && !is_over && !waits {
+                waiter.is_away |= absent >= SAME_WAIT_WITHIN;
                 return true;
             }
             events.push(Event {
@@ -460,6 +467,29 @@ mod tests {
         assert_eq!(look(&[7, 8]), (vec![("waiting", 8, None)], false));
         assert_eq!(look(&[8]), (vec![], true));
         assert_eq!(look(&[8]), (vec![("wait-ended", 7, Some(false))], false));
+    }
+
+    #[test]
+    fn a_waiter_that_was_away_waits_another_time() {
+        let [mut free, mut one, _] = statuses(Style::LockFile);
+        (free.waiters, one.waiters) = (Some(0), Some(1));
+        one.queue = vec![7];
+        let (begun, soon) = (Instant::now(), Duration::from_millis(5));
+        let away = soon + SAME_WAIT_WITHIN;
+        let events = |looks: &[(&Status, Duration)]| {
+            let (mut lock, _) = WatchedLock::begin(one.clone(), begun);
+            let mut events = Vec::new();
+            lock.notes.note(UNLINKED.0, UNLINKED.1);
+            for (status, after) in looks {
+                let updated = lock.update((*status).clone(), true, begun + *after);
+                let waits = updated.events.into_iter().filter(|event| event.pid == Some(7));
+                events.extend(waits.map(|event| (event.kind.as_str(), event.granted)));
+            }
+            events
+        };
+        let again = [("wait-ended", None), ("waiting", None)];
+        assert_eq!(events(&[(&free, soon), (&free, away), (&one, away), (&one, away)]), again);
+        assert_eq!(events(&[(&free, soon), (&one, away), (&one, away)]), [], "no look saw that it was away so long");
     }
 
     #[test]
