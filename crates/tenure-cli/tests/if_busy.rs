@@ -89,8 +89,14 @@ fn a_look_at_the_place_of_a_dead_waiter_skips_no_run() {
     });
     while !next.stderr.until("a.next.lock").contains("EAGAIN") {}
     rustix::fs::flock(&look, rustix::fs::FlockOperation::Unlock).unwrap();
-    // It waits for the holder, and has the place.
-    while !next.stderr.until("a.next.lock").contains("LOCK_EX|LOCK_NB) = 0") {}
+    // It waits for the holder, and has the place. Its pid is not known, as strace has started it.
+    let began = Instant::now();
+    let is_next = |place: &serde_json::Value| {
+        place["state"] == "held" && place["holder"]["liveness"] == "alive" && place["holder"]["pid"] != waiter.pid()
+    };
+    while !is_next(&scratch.json(["status", "--json", "a.next"])) {
+        assert!(began.elapsed() < PATIENCE, "it never had the place: {:?}", next.stderr.so_far());
+    }
     assert_eq!(holder.finish().code(), Some(1));
     assert_eq!(next.stdout.next(), "ran");
     assert_eq!(next.wait().code(), Some(0));
