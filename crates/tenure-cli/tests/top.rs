@@ -5,9 +5,11 @@
 
 mod common;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -34,18 +36,24 @@ struct Terminal {
 
 impl Terminal {
     fn open(mut command: Command) -> Terminal {
-        let (mut master, mut slave) = (0, 0);
-        // SAFETY: `openpty` writes the two descriptors; the other arguments may be null.
-        let opened =
-            unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), std::ptr::null()) };
-        assert_eq!(opened, 0);
-        // SAFETY: both were opened above and have no other owner. They are not inherited, so that the terminal closes with
-        // the program.
-        let (master, slave) = unsafe {
-            libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
-            libc::fcntl(slave, libc::F_SETFD, libc::FD_CLOEXEC);
-            (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+        // Neither is inherited, at no time by what another thread starts, so that the terminal closes with the program.
+        // SAFETY: the descriptor that it returns has no other owner.
+        let master = unsafe {
+            let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+            assert!(master >= 0, "{}", std::io::Error::last_os_error());
+            File::from_raw_fd(master)
         };
+        let mut name = [0; 64];
+        // SAFETY: the descriptor is open, and the name's buffer has the length that is passed.
+        unsafe {
+            assert_eq!(libc::grantpt(master.as_raw_fd()), 0);
+            assert_eq!(libc::unlockpt(master.as_raw_fd()), 0);
+            assert_eq!(libc::ptsname_r(master.as_raw_fd(), name.as_mut_ptr(), name.len()), 0);
+        }
+        // SAFETY: `ptsname_r` ends the name by a zero.
+        let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_str().unwrap();
+        // `open` sets O_CLOEXEC.
+        let slave = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
         tcsetwinsize(&master, winsize(24, 100)).unwrap();
         let local_modes = tcgetattr(&master).unwrap().local_modes;
         command.env("TERM", "xterm");
@@ -249,7 +257,8 @@ fn ctrl_z_and_fg() {
     let mut holder = scratch.hold(["a"]);
     let mut bash = Command::new("bash");
     bash.args(["--norc", "--noprofile", "--noediting", "-i"]).current_dir(scratch.path());
-    bash.env("PS1", "$ ").env_remove("PROMPT_COMMAND");
+    // The user's history is left alone, and the words of the shell are English.
+    bash.env("PS1", "$ ").env_remove("PROMPT_COMMAND").env("HISTFILE", "/dev/null").env("LC_ALL", "C.UTF-8");
     let program = Path::new(env!("CARGO_BIN_EXE_tenure"));
     bash.env("PATH", format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap()));
     let mut terminal = Terminal::open(bash);
