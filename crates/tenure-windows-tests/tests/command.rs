@@ -180,7 +180,8 @@ fn the_help_describes_windows() {
         "coproc",
     ];
     let dir = tempfile::tempdir().unwrap();
-    let subcommands = ["run", "hold", "status", "ls", "clean", "wait", "break", "doctor", "completions", "man"];
+    let subcommands =
+        ["run", "hold", "status", "ls", "history", "clean", "wait", "break", "doctor", "metrics", "completions", "man"];
     let calls = subcommands.iter().flat_map(|name| [vec![*name, "--help"], vec![*name, "-h"]]);
     for words in [vec!["--help"], vec!["-h"], vec![]].into_iter().chain(calls) {
         let (code, text) = run(dir.path(), &words);

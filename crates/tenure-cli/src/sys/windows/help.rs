@@ -127,17 +127,34 @@ closed, Windows ends all of them.",
 
     fence=$(jq .tenure.fence <<<\"$record\")
 
+  let others in while a model answers, and read again what they may have changed:
+
+    echo suspend >&\"${LOCK[1]}\"; read -r answer <&\"${LOCK[0]}\"
+    ./ask-the-model.sh
+    echo resume >&\"${LOCK[1]}\"
+    read -r answer <&\"${LOCK[0]}\" || { wait \"$lock\"; exit; }   # busy at the timeout: 75
+    if jq -e .changed <<<\"$answer\" >/dev/null; then ./read-again.sh; fi
+
   by hand, until Ctrl-D:
 
     tenure hold --label 'repair by hand' sessions/main.jsonl",
                 "a script in Python that takes several steps under one lock:
 
+    import json
     from subprocess import Popen, PIPE
-    lock = Popen(\"tenure hold --timeout 10s sessions/main.jsonl\", stdin=PIPE, stdout=PIPE)
+    lock = Popen(\"tenure hold --timeout 10s sessions/main.jsonl\", stdin=PIPE, stdout=PIPE, bufsize=0)
     record = lock.stdout.readline()     # empty: busy, and lock.wait() is 75
     ...
     lock.stdin.close()                  # releases the lock
     lock.wait()                         # 76: the lock was lost meanwhile
+
+  let others in while a model answers, and read again what they may have changed:
+
+    lock.stdin.write(b\"suspend\\n\"); lock.stdout.readline()
+    ...
+    lock.stdin.write(b\"resume\\n\")
+    answer = lock.stdout.readline()     # empty: busy at the timeout, and lock.wait() is 75
+    if json.loads(answer)[\"changed\"]: ...
 
   by hand, until Ctrl-Z and Enter:
 
@@ -173,6 +190,7 @@ say what they wait for: not the waits of flock(1) or of tasks, and no locks on a
             ("permission denied (--pid: another user's process)", "permission denied"),
         ],
     ),
+    ("history", &[("backup -- ./backup.sh", r"backup -- .\backup.cmd")]),
     (
         "clean",
         &[("such as the empty ones of flock(1) and git, are kept", "such as the empty ones of git, are kept")],
