@@ -7,10 +7,12 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::time::Instant;
 
 use common::{PATIENCE, Running, Scratch, ends, kill};
+use rustix::fs::Mode;
 use rustix::process::Signal;
 
 /// Reads the OpenMetrics text format, and refuses what its specification does: each family's lines together, metadata
@@ -168,4 +170,27 @@ fn the_output_is_replaced_in_one_step() {
     let done = scratch.done(["metrics", "--output", "out"]);
     assert!(done.code == Some(73) && done.stderr.contains("out: cannot be replaced"), "{done:?}");
     assert_eq!(scratch.names(), ["out"], "no temporary file is left");
+}
+
+#[test]
+fn the_output_goes_where_a_link_leads_and_into_what_is_no_file() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.join("files")).unwrap();
+    symlink("files/found.prom", scratch.join("link")).unwrap();
+    for _ in 0..2 {
+        // The file is missing at first.
+        assert_eq!(scratch.done(["metrics", "files", "--output", "link"]).code, Some(0));
+        assert!(fs::symlink_metadata(scratch.join("link")).unwrap().is_symlink());
+        parse(&fs::read_to_string(scratch.join("files/found.prom")).unwrap());
+        assert_eq!(fs::read_dir(scratch.join("files")).unwrap().count(), 1);
+    }
+    let pipe = scratch.join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    // Open for both, it waits for no writer and keeps what was written.
+    let mut reader = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    assert_eq!(scratch.done(["metrics", "files", "--output", "pipe"]).code, Some(0));
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    let mut text = vec![0; 64 * 1024];
+    let length = reader.read(&mut text).unwrap();
+    parse(std::str::from_utf8(&text[..length]).unwrap());
 }

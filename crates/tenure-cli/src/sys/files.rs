@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::types::FolderEntry;
 
@@ -18,8 +18,13 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Writes `bytes` to a file in one step: a reader finds the old content or the new, complete.
 ///
 /// The bytes are written to a new file beside it, which is then renamed. Its name ends in `.tmp`, so that programs that
-/// collect files by their ending pass over it.
+/// collect files by their ending pass over it. A symlink stays, and the file that it leads to is replaced. A device or a
+/// pipe is written into.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes));
+    }
+    let path = &resolve(path)?;
     let mut name = OsString::from(".");
     name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     name.push(format!(".{}.tmp", std::process::id()));
@@ -36,6 +41,18 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&new);
     }
     replaced
+}
+
+/// Returns the path without symlinks. The file itself may be missing.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        // Links in a circle are another error, so this ends.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(leads_to) => resolve(&path.with_file_name(leads_to)),
+            Err(_) => Ok(path.to_owned()),
+        },
+        resolved => resolved,
+    }
 }
 
 /// Returns the names in a folder, sorted.
