@@ -7,6 +7,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::thread;
@@ -259,6 +260,25 @@ fn folders_come_and_go() {
     again.finish();
     events.expect("released", "jobs/a");
     holder.finish();
+}
+
+#[test]
+fn the_folder_that_a_path_led_to_before_is_left_alone() {
+    let scratch = Scratch::new();
+    for folder in ["one", "other"] {
+        fs::create_dir(scratch.join(folder)).unwrap();
+        assert_eq!(scratch.done(["run", &format!("{folder}/a"), "--", "true"]).code, Some(0));
+    }
+    symlink("one", scratch.join("link")).unwrap();
+    let mut events = Events::start(&scratch, &["link"]);
+    symlink("other", scratch.join("new")).unwrap();
+    fs::rename(scratch.join("new"), scratch.join("link")).unwrap();
+    // No event tells of that, so a look finds it.
+    let mut first = scratch.hold(["link/b"]);
+    events.expect("held", "link/b");
+    assert_eq!(scratch.done(["run", "one/a", "--", "true"]).code, Some(0));
+    first.finish();
+    events.expect("released", "link/b");
 }
 
 #[test]

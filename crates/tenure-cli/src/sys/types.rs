@@ -71,7 +71,7 @@ pub(crate) struct Entry {
 }
 
 /// The part of a watched folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
     /// The folder itself.
     Folder,

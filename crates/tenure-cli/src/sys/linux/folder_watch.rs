@@ -23,6 +23,8 @@ pub(crate) struct FolderWatch {
     /// `None` where only processes are watched.
     inotify: Option<OwnedFd>,
     watched: HashMap<i32, (Arc<Path>, Part)>,
+    /// The watch of each part of a folder.
+    watches: HashMap<(Arc<Path>, Part), i32>,
     processes: BTreeMap<i64, OwnedFd>,
     /// Processes whose end was reported. A pidfd of theirs would report it for ever.
     ended: BTreeSet<i64>,
@@ -41,6 +43,7 @@ impl FolderWatch {
         FolderWatch {
             inotify: None,
             watched: HashMap::new(),
+            watches: HashMap::new(),
             processes: BTreeMap::new(),
             ended: BTreeSet::new(),
             missed: Vec::new(),
@@ -65,8 +68,22 @@ impl FolderWatch {
 
     fn add(&mut self, path: &Path, events: WatchFlags, folder: &Arc<Path>, part: Part) -> Result<(), Errno> {
         let Some(inotify) = &self.inotify else { return Ok(()) };
-        let watch = inotify::add_watch(inotify, path, events)?;
-        self.watched.insert(watch, (Arc::clone(folder), part));
+        let added = inotify::add_watch(inotify, path, events);
+        let key = (Arc::clone(folder), part);
+        let before = match &added {
+            Ok(watch) => self.watches.insert(key.clone(), *watch).filter(|before| before != watch),
+            Err(Errno::NOENT | Errno::NOTDIR) => self.watches.remove(&key),
+            Err(_) => None,
+        };
+        // The path led elsewhere before: a link was changed, or a folder above was renamed. That other folder may be watched by
+        // another path as well. What has happened in it is still read, up to the event of the watch's end. One that was
+        // deleted has no watch any more.
+        if let Some(before) = before
+            && self.watched.get(&before) == Some(&key)
+        {
+            let _ = inotify::remove_watch(inotify, before);
+        }
+        self.watched.insert(added?, key);
         Ok(())
     }
 
@@ -154,7 +171,11 @@ impl FolderWatch {
                     // Its path is another folder's now, or none's.
                     let _ = inotify::remove_watch(inotify, event.wd());
                 }
-                self.watched.remove(&event.wd());
+                if let Some(key) = self.watched.remove(&event.wd())
+                    && self.watches.get(&key) == Some(&event.wd())
+                {
+                    self.watches.remove(&key);
+                }
                 notices.push(Notice::Gone(folder));
                 continue;
             };
