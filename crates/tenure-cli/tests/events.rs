@@ -282,6 +282,21 @@ fn the_folder_that_a_path_led_to_before_is_left_alone() {
 }
 
 #[test]
+fn a_lock_whose_status_cannot_be_read_is_not_held_for_ever() {
+    let scratch = Scratch::new();
+    let mut holder = scratch.hold(["a"]);
+    let mut events = Events::start_with_state(&scratch, &[]);
+    events.expect("state", "a");
+    assert_eq!(events.next()["event"], "watching");
+    kill_holder(&mut holder);
+    events.expect("crashed", "a");
+    fs::remove_file(scratch.join("a.lock")).unwrap();
+    fs::create_dir(scratch.join("a.lock")).unwrap();
+    let over = events.expect("removed", "a");
+    assert_eq!(over["lock"]["state"], "free", "{over}");
+}
+
+#[test]
 fn without_recursive_other_folders_are_passed_over() {
     let scratch = Scratch::new();
     let mut events = Events::start(&scratch, &[]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tenure::{Holder, HolderKind, State, Status, server};
+use tenure::{ErrorKind, Holder, HolderKind, State, Status, server};
 
 use super::event::{Event, EventKind};
 use super::folders::walk_folders;
@@ -228,12 +228,18 @@ impl Observer {
             let known = self.locks.keys().chain(self.new.keys()).filter(|target| !found.contains_key(*target));
             self.due = known.cloned().collect();
         }
-        let mut uncertain = BTreeSet::new();
+        let (mut uncertain, mut lost_sight) = (BTreeSet::new(), BTreeSet::new());
         for round in 0..ROUNDS {
             for target in std::mem::take(&mut self.due) {
-                // A file that is no lock, or may not be read, is passed over.
                 match tenure::status(&target) {
                     Ok(status) => _ = found.insert(target, status),
+                    // A known lock of which nothing can be known any more, as a list has it no longer.
+                    Err(error) if unreadable(&error) && self.locks.contains_key(&target) => {
+                        let free = as_free(&self.locks[&target].status);
+                        lost_sight.insert(target.clone());
+                        found.insert(target, free);
+                    }
+                    // A file that is no lock, or may not be read, is passed over.
                     Err(_) => _ = self.new.remove(&target),
                 }
             }
@@ -252,7 +258,7 @@ impl Observer {
         let (last, mut events): (Vec<Event>, Vec<Event>) =
             own.into_iter().partition(|event| event.kind == EventKind::FolderRemoved);
         for (target, status) in found {
-            let is_certain = !self.all_due && !uncertain.contains(&target);
+            let is_certain = !self.all_due && !uncertain.contains(&target) && !lost_sight.contains(&target);
             events.extend(self.update(target, status, is_certain, began));
         }
         events.extend(last);
@@ -345,6 +351,24 @@ fn watch_failure(folder: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::NotADirectory => Failure::new(exit::CANNOT_CREATE, format!("{folder}: not a folder")),
         _ => Failure::io(&folder, error),
     }
+}
+
+/// Returns whether a status fails because of the lock's files, and not because the system lacks something at the moment.
+fn unreadable(error: &tenure::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Obstructed | ErrorKind::PermissionDenied | ErrorKind::InvalidTarget)
+}
+
+/// Returns the status of the same lock with no holder and no waiters.
+fn as_free(last: &Status) -> Status {
+    let mut free = last.clone();
+    free.state = State::Free;
+    free.holder = None;
+    free.waiters = None;
+    free.reasons.clear();
+    free.queue.clear();
+    free.open_by.clear();
+    free.suspended.clear();
+    free
 }
 
 fn holder_pid(status: &Status) -> Option<i64> {
