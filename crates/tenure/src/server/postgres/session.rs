@@ -160,13 +160,15 @@ impl Claim {
         self.number
     }
 
-    /// Unlocks it, and waits for the server's answer.
+    /// Unlocks it, and waits for the server's answer. It is unlocked also where the caller does not wait for that.
     pub(super) async fn leave(mut self) {
-        if let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) {
-            let limit = self.session.call_limit();
-            let _ = self.session.unshare(&claim, limit).await;
-            let _ = self.session.unlock(claim).await;
-        }
+        let Some(claim) = self.number.take().and_then(|number| self.session.take_claim(number)) else { return };
+        let session = Arc::clone(&self.session);
+        let leaving = tokio::spawn(async move {
+            let _ = session.unshare(&claim, session.call_limit()).await;
+            let _ = session.unlock(claim).await;
+        });
+        let _ = leaving.await;
     }
 
     /// Shares the word of the name in this session, which the first of its shared locks writes by `write`. Returns the
