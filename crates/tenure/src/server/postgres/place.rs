@@ -456,8 +456,9 @@ impl Place<'_> {
     async fn share(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
         let (pool, holder) = (&self.postgres.pool, &claim.session.connection);
         let (record, expected) = (self.record.to_json(), self.last.as_ref().map(|last| last.fence));
-        let write = rows::share(pool, &self.name, &record, holder, expected, self.limit());
-        let Some(last) = claim.share(&self.name, write).await? else {
+        // Its limit is that of the moment at which it begins.
+        let write = || rows::share(pool, &self.name, &record, holder, expected, self.limit());
+        let Some(last) = claim.share(&self.name, self.limit(), write).await? else {
             self.read_last().await?;
             return Ok(None);
         };

@@ -171,15 +171,20 @@ impl Claim {
         let _ = leaving.await;
     }
 
-    /// Shares the word of the name in this session, which the first of its shared locks writes by `write`. Returns the
-    /// exclusive holder before, if that was never released; `None` where the word could not be written.
-    pub(super) async fn share(
+    /// Shares the word of the name in this session, which the first of its shared locks writes by `write`. The others wait
+    /// for it within `limit`. Returns the exclusive holder before, if that was never released; `None` where the word could
+    /// not be written.
+    pub(super) async fn share<W>(
         &self,
         name: &str,
-        write: impl Future<Output = Answer<Option<Written>>>,
-    ) -> Answer<Option<Option<Record>>> {
+        limit: Duration,
+        write: impl FnOnce() -> W,
+    ) -> Answer<Option<Option<Record>>>
+    where
+        W: Future<Output = Answer<Option<Written>>>,
+    {
         let word = self.session.state().claims.word_of(name).ok_or_else(|| self.session.loss())?;
-        let joined = word.join(write).await?;
+        let joined = word.join(limit, write).await?;
         let mut state = self.session.state();
         if joined.is_some()
             && let Some(claim) = self.number.and_then(|key| state.claims.get_mut(key))
