@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::client::{Client, Outcome, TXN};
 use super::messages::{TxnRequest, TxnResponse};
 use crate::server::io_thread::within;
+use crate::server::lease::ANSWER;
 
 /// The maximum number of conditions, and of operations, of a transaction at a default etcd.
 pub(super) const MOST_OPS: usize = 128;
@@ -72,6 +73,12 @@ impl Waiting {
         self.by.map_or(self.limit, |by| self.limit.min(by.saturating_duration_since(now)))
     }
 
+    /// Returns whether it would wait in vain where a call of `limit` had no answer. A call whose caller had little time left
+    /// shows nothing of the cluster.
+    fn shares_silence(&self, limit: Duration) -> bool {
+        limit >= ANSWER.min(self.limit) || self.since.elapsed() >= self.limit
+    }
+
     fn answer(self, outcome: Outcome<TxnResponse>) {
         // The caller may have gone on without it.
         let _ = self.answer.send(outcome);
@@ -122,13 +129,14 @@ impl State {
         batch
     }
 
-    /// Takes out all transactions that have waited since before that moment.
-    fn drain_older(&mut self, than: Instant) -> Vec<Waiting> {
+    /// Takes out all transactions that a call without an answer speaks for, which began at that moment and had that much
+    /// time.
+    fn drain_older(&mut self, than: Instant, limit: Duration) -> Vec<Waiting> {
         let mut drained = Vec::new();
         let State { first, usual, names, .. } = self;
         for queue in [first, usual] {
             for waiting in std::mem::take(queue) {
-                if waiting.since <= than {
+                if waiting.since <= than && waiting.shares_silence(limit) {
                     State::leave(names, &waiting.name);
                     drained.push(waiting);
                 } else {
@@ -278,7 +286,7 @@ async fn send(batches: &Batches, batch: Batch) {
     };
     if outcome.is_unanswered() {
         // Those behind it would wait in vain, one call after the other.
-        let drained = batches.state().drain_older(began);
+        let drained = batches.state().drain_older(began, limit);
         drained.into_iter().for_each(|waiting| waiting.answer(Outcome::not_sent(outcome.failures.clone())));
     }
     let is_merged = all.len() > 1;
@@ -409,9 +417,28 @@ mod tests {
         state.first.push_back(release);
         assert_eq!(next(&mut state), ["a"]);
         assert_eq!((state.first.len(), state.usual.len(), state.names.len()), (0, 1, 1));
-        assert_eq!(state.drain_older(before).len(), 1, "it began before the release");
+        let limit = Duration::from_secs(5);
+        assert_eq!(state.drain_older(before, limit).len(), 1, "it began before the release");
         assert!(state.names.is_empty());
         drop(answered);
+    }
+
+    #[test]
+    fn only_a_call_that_had_time_speaks_for_those_that_wait() {
+        let mut state = State::default();
+        add(&mut state, "a", 1, 5);
+        let now = Instant::now();
+        assert!(state.drain_older(now, Duration::from_millis(3)).is_empty());
+        assert_eq!(state.drain_older(now, ANSWER).len(), 1);
+        // One that was to have less than that; and one whose time is over.
+        let (short, moment) = (Duration::from_millis(600), Duration::from_millis(1));
+        for (limit, age, had) in [(short, Duration::ZERO, short), (moment, moment, Duration::ZERO)] {
+            add(&mut state, "a", 1, 5);
+            state.usual[0].limit = limit;
+            state.usual[0].since = Instant::now().checked_sub(age).unwrap();
+            assert_eq!(state.drain_older(Instant::now(), had).len(), 1);
+        }
+        assert!(state.names.is_empty());
     }
 
     #[test]
