@@ -368,6 +368,37 @@ fn a_break_ends_all_shares_and_no_other_lock() {
 }
 
 #[test]
+fn a_break_ends_no_session_whose_share_is_just_written() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let (target, brief) = (postgres.target("a", 30), postgres.target("a", 3));
+    let (mut one, mut operator) = (opened(&target), Actor::start());
+    one.must("share l g never");
+    one.must("release g");
+    one.must(&format!("open other {}", postgres.target("b", 30)));
+    one.must("acquire other h never");
+    // Another program has locked the row: the session has the advisory lock, and its word is not written.
+    let mut psql = postgres.session();
+    assert_eq!(psql.ask("BEGIN; SELECT 'had' FROM tenure.locks WHERE name = 'a' FOR UPDATE;"), "had");
+    one.must("begin-share l g forever");
+    until("the advisory lock", || postgres.ask(LOCKS) == "1|1");
+    operator.must_fail(&format!("break {brief} force"), "unreachable");
+    one.must("check h");
+    // A session of another program is ended at once.
+    let mut other = postgres.session();
+    other.ask("SELECT pg_advisory_lock(7);");
+    other.ask("SELECT 'had' FROM pg_advisory_lock_shared(hashtextextended('a', 0));");
+    psql.end();
+    assert_eq!(receive_soon(&mut one, "the reader")["event"], "granted");
+    assert_eq!(operator.must(&format!("break {target} force"))["broken"], true);
+    one.must_fail("check g", "lost");
+    one.must("check h");
+    assert_eq!(postgres.ask(LOCKS), "0|1");
+}
+
+#[test]
 fn a_share_that_is_not_granted_leaves_nothing() {
     if !there() {
         return;

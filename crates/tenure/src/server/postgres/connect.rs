@@ -134,6 +134,9 @@ impl Failure {
 /// The first version that ends an idle session by itself (`idle_session_timeout`).
 const OLDEST: u32 = 140_000;
 
+/// The `application_name` of every session.
+pub(super) const NAME: &str = "tenure";
+
 /// The maximum time to tell the server that a session ends.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -303,7 +306,7 @@ impl Address {
         let database = if self.url.path.is_empty() { user.clone() } else { self.url.path.clone() };
         let mut config = Config::new();
         let ttl = self.url.ttl;
-        config.user(&user).dbname(&database).application_name("tenure").port(port);
+        config.user(&user).dbname(&database).application_name(NAME).port(port);
         // Whole seconds: less would be none.
         config
             .keepalives_idle((ttl / 3).max(Duration::from_secs(1)))

@@ -212,12 +212,14 @@ WHERE name = $1 AND fence = $2 AND state <> 'released' RETURNING 1";
 pub(super) const END_BACKEND: &str = "SELECT pg_catalog.pg_terminate_backend($1, $2)";
 pub(super) const RUNS: &str = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = $1";
 
-/// Whether this user may end that session, and how many advisory locks it has in this database.
+/// Whether this user may end that session, how many advisory locks it has in this database, and whether it is named as those
+/// of Tenure, $2.
 pub(super) const MAY_END: &str = "\
 SELECT me.rolsuper
   OR pg_catalog.pg_has_role(a.usesysid, 'USAGE')
   OR (NOT them.rolsuper AND pg_catalog.pg_has_role('pg_signal_backend'::pg_catalog.name, 'USAGE')),
-  (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.pid = $1 AND l.granted)
+  (SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.pid = $1 AND l.granted),
+  a.application_name = $2
 FROM pg_catalog.pg_stat_activity a
   JOIN pg_catalog.pg_roles them ON them.oid = a.usesysid
   JOIN pg_catalog.pg_roles me ON me.rolname = CURRENT_USER

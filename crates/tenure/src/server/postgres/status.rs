@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::{Answer, Connection, Failure, Purpose, Value, forbidden};
+use super::connect::{self, Answer, Connection, Failure, Purpose, Value, forbidden};
 use super::rows::{Reader, of_text, readers_of};
 use super::tenures::WORD;
 use super::{Postgres, lock_in_words, sql};
@@ -20,6 +20,9 @@ use crate::record::RecordState;
 
 /// The hint of a break that failed, and could not be taken back.
 const STAYS: &str = "its row says `breaking`: the holder gives the lock up as soon as it hears so; break it again";
+/// What a break has done that ended no tenure, and one that may have ended some of the shares.
+const UNCHANGED: &str = "nothing was changed";
+const SOME_ENDED: &str = "other holders may have given it up";
 /// The time between two looks at whether a holder has given a lock up.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -170,10 +173,10 @@ async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
         }
         let is_released = row.is_some_and(|row| row.get::<_, &str>(1) == "released");
         if let (&[holder], Some(fence)) = (&*holders, fence)
-            && let Some((may_end, locks)) = session(&connection, holder, limit).await?
-            && locks > 1
+            && let Some(session) = session(&connection, holder, limit).await?
+            && session.locks > 1
         {
-            if !may_end {
+            if !session.may_end {
                 return Err(forbidden(holder, "it is another role's"));
             }
             if !is_released {
@@ -189,17 +192,29 @@ async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
             return Ok(broken);
         }
         if Instant::now() >= end {
-            return Err(not_given_up(holders.first().copied().unwrap_or_default()));
+            return Err(not_given_up(holders.first().copied().unwrap_or_default(), UNCHANGED));
         }
         before = Some(fence);
         sleep(LOOK_AGAIN).await;
     }
 }
 
-/// Returns whether this user may end a session, and how many advisory locks it has. `None` if it has ended.
-async fn session(connection: &Connection, backend: i32, limit: Duration) -> Answer<Option<(bool, i64)>> {
-    let rows = connection.rows(limit, sql::MAY_END, &[(&backend, Type::INT4)]).await?;
-    Ok(rows.first().map(|row| (row.get::<_, Option<bool>>(0).unwrap_or(false), row.get(1))))
+/// A session that has the lock.
+struct Session {
+    /// This user may end it.
+    may_end: bool,
+    /// The number of its advisory locks.
+    locks: i64,
+    /// It is a session of Tenure, and of no other program.
+    is_ours: bool,
+}
+
+/// Returns the facts of a session. `None` if it has ended.
+async fn session(connection: &Connection, backend: i32, limit: Duration) -> Answer<Option<Session>> {
+    let values: &[Value<'_>] = &[(&backend, Type::INT4), (&connect::NAME, Type::TEXT)];
+    let rows = connection.rows(limit, sql::MAY_END, values).await?;
+    let is = |row: &Row, at| row.get::<_, Option<bool>>(at).unwrap_or(false);
+    Ok(rows.first().map(|row| Session { may_end: is(row, 0), locks: row.get(1), is_ours: is(row, 2) }))
 }
 
 /// Takes a break back that has failed: its holder's row must not say for ever that it is being broken. Where this session
@@ -228,7 +243,7 @@ async fn ask_to_give_up(connection: &Connection, name: &str, fence: i64, holder:
         sleep(LOOK_AGAIN).await;
         let holds = |backend: &Backend| backend.granted && backend.pid == holder;
         if !queue(connection, name, limit).await?.iter().any(holds) {
-            // Where its session has ended meanwhile, the row says so not.
+            // Where its session has ended meanwhile, the row does not say so.
             connection.rows(limit, sql::MARK_BROKEN, values).await?;
             return Ok(true);
         }
@@ -236,14 +251,15 @@ async fn ask_to_give_up(connection: &Connection, name: &str, fence: i64, holder:
             break;
         }
     }
-    Err(not_given_up(holder))
+    Err(not_given_up(holder, UNCHANGED))
 }
 
-fn not_given_up(holder: i32) -> Failure {
+/// Returns the error of a holder that still has the lock after the time of a break, which has done so much.
+fn not_given_up(holder: i32, done: &str) -> Failure {
     let detail =
         format!("the holder's process did not give the lock up in time; its session (backend {holder}) has others");
     Failure::new(ErrorKind::Unreachable, detail).with_hint(format!(
-        "nothing was changed: its session ends by itself when the lease is over; `SELECT pg_terminate_backend({holder})` \
+        "{done}: its session ends by itself when the lease is over; `SELECT pg_terminate_backend({holder})` \
          ends it with all its locks"
     ))
 }
@@ -280,41 +296,73 @@ async fn end_holders(
     Ok(Some(ended || marked))
 }
 
+/// The sessions that share a lock, as a break ends their shares.
+#[derive(Default)]
+struct Sharers {
+    words: BTreeMap<String, Reader>,
+    /// Those that have other locks as well, and are asked to give this one up.
+    asked: Vec<i32>,
+    /// Those that are ended.
+    ended: Vec<i32>,
+    /// A session of Tenure that has other locks, and no word for this one: it is about to write or to unlock it.
+    unsettled: Option<i32>,
+}
+
+impl Sharers {
+    async fn of(connection: &Connection, name: &str, holders: &[i32], limit: Duration) -> Answer<Sharers> {
+        let found = row(connection, name, limit).await?;
+        let words = found.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
+        let mut sharers = Sharers { words, ..Sharers::default() };
+        for holder in holders.iter().copied() {
+            let Some(session) = session(connection, holder, limit).await? else { continue };
+            if !session.may_end {
+                return Err(forbidden(holder, "it is another role's"));
+            }
+            let has_word = !sharers.words_of(holder).is_empty();
+            match session.locks > 1 {
+                true if has_word => sharers.asked.push(holder),
+                true if session.is_ours => sharers.unsettled = Some(holder),
+                true | false => sharers.ended.push(holder),
+            }
+        }
+        Ok(sharers)
+    }
+
+    fn words_of(&self, backend: i32) -> Vec<&str> {
+        self.words.iter().filter(|(_, reader)| reader.backend == backend).map(|(key, _)| &**key).collect()
+    }
+}
+
 /// Takes a shared lock from all that have it: their sessions are ended, or asked to give it up where they have other locks.
 async fn end_readers(postgres: &Postgres, connection: &Connection, holders: &[i32], limit: Duration) -> Answer<bool> {
     let name = &*postgres.url.name;
-    let found = row(connection, name, limit).await?;
-    let words = found.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
-    let words_of = |backend: i32| -> Vec<&str> {
-        words.iter().filter(|(_, reader)| reader.backend == backend).map(|(key, _)| &**key).collect()
-    };
-    let (mut asked, mut keys, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-    for holder in holders {
-        match session(connection, *holder, limit).await? {
-            None => {}
-            Some((false, _)) => return Err(forbidden(*holder, "it is another role's")),
-            // Where it has no word, it is another program's.
-            Some((true, locks)) if locks > 1 && !words_of(*holder).is_empty() => {
-                asked.push(*holder);
-                keys.extend(words_of(*holder));
-            }
-            Some(_) => ended.push(*holder),
+    let (end, mut holders) = (Instant::now() + limit, holders.to_vec());
+    let sharers = loop {
+        let sharers = Sharers::of(connection, name, &holders, limit).await?;
+        let Some(unsettled) = sharers.unsettled else { break sharers };
+        if Instant::now() >= end {
+            // Its end would end its other locks as well.
+            return Err(not_given_up(unsettled, UNCHANGED));
         }
-    }
-    let mut broken = !asked.is_empty();
+        sleep(LOOK_AGAIN).await;
+        let queued = queue(connection, name, limit).await?;
+        holders.retain(|pid| queued.iter().any(|one| one.granted && one.shared && one.pid == *pid));
+    };
+    let keys: Vec<&str> = sharers.asked.iter().flat_map(|holder| sharers.words_of(*holder)).collect();
+    let mut broken = !sharers.asked.is_empty();
     if broken {
-        let given_up = ask_for_shares(connection, name, &keys, &asked, limit).await;
+        let given_up = ask_for_shares(connection, name, &keys, &sharers.asked, limit).await;
         if let Err(failure) = given_up {
             let taken_back = mark_shares(connection, name, &keys, false, limit).await;
             return Err(if taken_back.is_ok() { failure } else { failure.with_hint(STAYS) });
         }
     }
-    for holder in ended {
+    for holder in &sharers.ended {
         connection.batch(limit, "BEGIN").await?;
-        let values: &[Value<'_>] = &[(&name, Type::TEXT), (&words_of(holder), Type::TEXT_ARRAY)];
+        let values: &[Value<'_>] = &[(&name, Type::TEXT), (&sharers.words_of(*holder), Type::TEXT_ARRAY)];
         connection.rows(limit, sql::UNSHARE, values).await?;
         // The connection's end rolls back.
-        broken |= connection.end(holder, limit).await?;
+        broken |= connection.end(*holder, limit).await?;
         connection.batch(limit, "COMMIT").await?;
     }
     Ok(broken)
@@ -355,7 +403,7 @@ async fn ask_for_shares(
             return connection.rows(limit, sql::UNSHARE, values).await.map(drop);
         };
         if Instant::now() >= end {
-            return Err(not_given_up(*holder));
+            return Err(not_given_up(*holder, SOME_ENDED));
         }
     }
 }
