@@ -259,6 +259,34 @@ fn a_break_ends_one_lock_of_many() {
 }
 
 #[test]
+fn a_break_of_a_lock_that_is_just_granted_ends_no_other() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let (target, brief) = (postgres.target("a", 30), postgres.target("a", 3));
+    let (mut operator, mut before) = (Actor::start(), opened(&target));
+    before.must("acquire l g never");
+    before.must("release g");
+    let mut holder = holder_of_many(&postgres, 1, 30);
+    holder.must(&format!("open a {target}"));
+    // Another program has locked the row: the session has the advisory lock, and the row is not its own yet.
+    let mut psql = postgres.session();
+    assert_eq!(psql.ask("BEGIN; SELECT 'had' FROM tenure.locks WHERE name = 'a' FOR UPDATE;"), "had");
+    holder.must("begin a ga forever");
+    until("the advisory lock", || {
+        postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") == "3"
+    });
+    operator.must_fail(&format!("break {brief} force"), "unreachable");
+    holder.must("check g");
+    psql.end();
+    assert_eq!(receive_soon(&mut holder, "the grant")["event"], "granted");
+    assert_eq!(operator.must(&format!("break {target} force"))["broken"], true);
+    holder.must_fail("check ga", "lost");
+    holder.must("check g");
+}
+
+#[test]
 fn a_break_of_one_lock_of_many_needs_the_right_to_end_its_session() {
     if !there() {
         return;

@@ -172,10 +172,23 @@ async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
             return Ok(false);
         }
         let is_released = row.is_some_and(|row| row.get::<_, &str>(1) == "released");
-        if let (&[holder], Some(fence)) = (&*holders, fence)
-            && let Some(session) = session(&connection, holder, limit).await?
-            && session.locks > 1
+        let session = match *holders {
+            [holder] => session(&connection, holder, limit).await?.map(|session| (holder, session)),
+            _ => None,
+        };
+        let with_others = session.filter(|(_, session)| session.locks > 1);
+        if let (Some((holder, session)), None) = (&with_others, fence)
+            && session.is_ours
+            && session.may_end
         {
+            // It is about to write its row, or waits for the lease of the last holder. Its end would end its other locks.
+            if Instant::now() >= end {
+                return Err(not_given_up(*holder, UNCHANGED));
+            }
+            sleep(LOOK_AGAIN).await;
+            continue;
+        }
+        if let (Some((holder, session)), Some(fence)) = (with_others, fence) {
             if !session.may_end {
                 return Err(forbidden(holder, "it is another role's"));
             }
