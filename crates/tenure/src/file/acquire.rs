@@ -143,7 +143,7 @@ pub(crate) fn try_grant(
         if prior.names_suspended()
             && matches!(suspended::carry_on(anchor, &prior, request, yielding), Carried::GivesWay)
         {
-            return Ok(GrantOutcome::GivesWay);
+            return give_way(paths, cached, anchor, &prior, request);
         }
         let previous = lock_file::crash_still_reported(paths, anchor, stat, &prior)?;
         let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
@@ -163,6 +163,26 @@ pub(crate) fn try_grant(
     try_grant_with(paths, cached, anchor, stat, prior, request, None, grant)
 }
 
+/// Returns the outcome of an acquire that is to give way to a resumed tenure. Where a holder blocks both, there is nothing
+/// to give: the acquire waits for that holder.
+#[cold]
+#[inline(never)]
+fn give_way(
+    paths: &LockPaths,
+    cached: &mut CachedFiles,
+    anchor: &Anchor,
+    prior: &Prior<'_>,
+    request: &Request,
+) -> Result<GrantOutcome> {
+    if !request.flock() {
+        let blocker = lock_file::find_blocker(paths, anchor, prior, &request.options)?;
+        return Ok(blocker.map_or(GrantOutcome::GivesWay, GrantOutcome::Blocked));
+    }
+    let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };
+    target.file.unlock().map_err(|error| target_error(paths, "cannot be unlocked", error))?;
+    Ok(GrantOutcome::GivesWay)
+}
+
 /// As [`try_grant`], where the last record names suspended tenures.
 #[cold]
 #[inline(never)]
@@ -178,7 +198,7 @@ fn try_grant_beside_suspended(
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let carried = match suspended::carry_on(anchor, &prior, request, yielding) {
-        Carried::GivesWay => return Ok(GrantOutcome::GivesWay),
+        Carried::GivesWay => return give_way(paths, cached, anchor, &prior, request),
         Carried::Some(tenures) => Some(tenures),
         Carried::None => None,
     };

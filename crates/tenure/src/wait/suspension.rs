@@ -192,3 +192,56 @@ impl Drop for FileSuspension {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::file::acquire::{GrantOutcome, try_grant};
+    use crate::file::cached_files::CachedFiles;
+    use crate::file::grant::Grant;
+    use crate::file::suspended::Yielding;
+    use crate::model::options::Style;
+    use crate::sys::Access;
+    use crate::wait::registry;
+
+    /// Makes an acquire with descriptors of its own, which gives way.
+    fn outcome(paths: &LockPaths, request: &Request) -> GrantOutcome {
+        let mut cached = CachedFiles::default();
+        let anchor = Arc::new(Anchor::open(paths, &request.options).unwrap());
+        assert!(anchor.file.try_lock(LockKind::Exclusive).unwrap());
+        let stat = anchor.current(paths).unwrap().unwrap();
+        let mut grant = Grant::empty();
+        try_grant(paths, &mut cached, &anchor, &stat, request, &mut |_| Yielding::Yield, &mut grant).unwrap()
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_foreign_holder_is_waited_for_and_not_given_way_to() {
+        for style in [Style::LockFile, Style::Flock] {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = LockPaths::open(&dir.path().join("t"), false).unwrap();
+            let queue = registry::queue(&paths, false);
+            let request = Arc::new(Request::new(Options::default().style(style), false));
+            let tenure = queue.acquire(Arc::clone(&request), Wait::Never).unwrap();
+            let suspension = suspend(&tenure, queue).unwrap();
+            suspension.begin_resumption().unwrap();
+            assert!(matches!(outcome(&paths, &request), GrantOutcome::GivesWay), "the lock is free");
+            match style {
+                Style::Flock => {
+                    let other = paths.dir.open_at(&paths.target, Access::Read).unwrap();
+                    assert!(other.try_lock(LockKind::Exclusive).unwrap());
+                    assert!(matches!(outcome(&paths, &request), GrantOutcome::TargetBusy));
+                    let share = Request::new(request.options.clone(), true);
+                    assert!(matches!(outcome(&paths, &share), GrantOutcome::TargetBusy));
+                }
+                _ => {
+                    std::fs::write(&paths.lock_path, format!(r#"{{"pid":{}}}"#, std::os::unix::process::parent_id()))
+                        .unwrap();
+                    assert!(matches!(outcome(&paths, &request), GrantOutcome::Blocked(_)));
+                    std::fs::remove_file(&paths.lock_path).unwrap();
+                }
+            }
+            assert!(matches!(outcome(&paths, &request), GrantOutcome::GivesWay), "it is free again");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::file::anchor::Anchor;
 use crate::file::crash::is_other_boot;
 use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
 use crate::file::staleness::{self as judge, Facts, ForeignFacts, OpenElsewhere, Origin};
 use crate::model::error::Result;
 use crate::model::holder::Holder;
@@ -90,6 +91,23 @@ impl Verdict {
         let fence = record.native.as_ref().and_then(|native| native.fence);
         self.native && fence.is_some() && fence == holder.fence && holder.pid() == record.pid
     }
+}
+
+/// Returns the holder whose lock file would block an acquire. `anchor` is the current one, and its kernel lock is the
+/// caller's. Nothing is changed.
+pub(crate) fn find_blocker(
+    paths: &LockPaths,
+    anchor: &Anchor,
+    prior: &Prior<'_>,
+    options: &Options,
+) -> Result<Option<Box<Blocker>>> {
+    let Some(found) = read_existing(paths)? else { return Ok(None) };
+    // A dead native's, whose kernel lock the caller has.
+    if found.id == anchor.id {
+        return Ok(None);
+    }
+    let verdict = judge_found(paths, found, options, prior.replaced.as_deref(), prior.was_shown())?;
+    Ok((!verdict.may_take_over).then(|| Box::new(verdict.blocker)))
 }
 
 /// Returns whether the judged holder still blocks. The caller calls this once it has begun to wait for that holder's events,

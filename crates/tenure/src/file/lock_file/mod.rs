@@ -22,7 +22,7 @@ mod unpublish;
 mod visible;
 
 pub(crate) use existing::{
-    Blocker, ExistingLockFile, judge_foreign, openclaw_reasons, read_existing, read_listed, still_blocks,
+    Blocker, ExistingLockFile, find_blocker, judge_foreign, openclaw_reasons, read_existing, read_listed, still_blocks,
     unreachable_machine,
 };
 pub(crate) use flock_style::{acquire_hidden, crash_still_reported};
