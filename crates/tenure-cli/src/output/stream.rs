@@ -22,7 +22,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_to_reader(text).map(drop)
 }
 
-/// Writes text to standard output as [`print`] does, and returns whether there is still a reader.
+/// Writes text to standard output as [`print()`] does, and returns whether there is still a reader.
 pub(crate) fn print_to_reader(text: &str) -> Result<Reader, Failure> {
     let mut out = io::stdout().lock();
     // The text is written in one call. A stream that strips colours would write each part of each line by itself.
