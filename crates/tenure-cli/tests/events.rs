@@ -273,12 +273,16 @@ fn the_folder_that_a_path_led_to_before_is_left_alone() {
     let mut events = Events::start(&scratch, &["link"]);
     symlink("other", scratch.join("new")).unwrap();
     fs::rename(scratch.join("new"), scratch.join("link")).unwrap();
-    // No event tells of that, so a look finds it.
+    // No event reports that, so a look finds it. The second lock is seen by a look that began after the change.
     let mut first = scratch.hold(["link/b"]);
     events.expect("held", "link/b");
+    let mut second = scratch.hold(["link/c"]);
+    events.expect("held", "link/c");
     assert_eq!(scratch.done(["run", "one/a", "--", "true"]).code, Some(0));
     first.finish();
     events.expect("released", "link/b");
+    second.finish();
+    events.expect("released", "link/c");
 }
 
 #[test]

@@ -233,7 +233,7 @@ impl Observer {
             for target in std::mem::take(&mut self.due) {
                 match tenure::status(&target) {
                     Ok(status) => _ = found.insert(target, status),
-                    // A known lock of which nothing can be known any more, as a list has it no longer.
+                    // A known lock whose files cannot be read any more. Lists pass over it, too.
                     Err(error) if unreadable(&error) && self.locks.contains_key(&target) => {
                         let free = as_free(&self.locks[&target].status);
                         lost_sight.insert(target.clone());
