@@ -58,9 +58,13 @@ impl Terminal {
         let local_modes = tcgetattr(&master).unwrap().local_modes;
         command.env("TERM", "xterm");
         command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(Stdio::from(slave));
-        // SAFETY: two system calls, safe between fork and exec.
+        // SAFETY: system calls only, safe between fork and exec.
         unsafe {
             command.pre_exec(|| {
+                // What runs the tests in the background may ignore these, and the program would, too.
+                for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 libc::setsid();
                 libc::ioctl(0, libc::TIOCSCTTY, 0);
                 Ok(())
