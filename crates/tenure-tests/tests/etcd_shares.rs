@@ -33,7 +33,7 @@ fn shares_are_together_and_the_queue_keeps_its_order() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 10);
+    let target = cluster.target("a", 20);
     let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(&target));
     let mut observer = Actor::start();
     for reader in [&mut one, &mut two] {
@@ -44,7 +44,7 @@ fn shares_are_together_and_the_queue_keeps_its_order() {
     let shown = found(&mut observer, &target);
     assert_eq!((&shown["state"], &shown["pid"], &shown["waiters"]), (&"held".into(), &Value::Null, &0.into()));
     assert_eq!(shown["openBy"], serde_json::json!([one.pid(), two.pid()]));
-    assert_eq!(observer.must(&format!("list {}", cluster.target("", 10)))["locks"][0], shown);
+    assert_eq!(observer.must(&format!("list {}", cluster.target("", 20)))["locks"][0], shown);
 
     // A share that begins after a waiting writer waits for it.
     writer.must_fail("acquire l g never", "busy");
@@ -86,7 +86,7 @@ fn etcdctl_excludes_shares_and_is_excluded_by_them() {
         return;
     }
     let cluster = Cluster::start(1);
-    let target = cluster.target("a", 10);
+    let target = cluster.target("a", 20);
     let (mut one, mut two, mut observer) = (opened(&target), opened(&target), Actor::start());
     let mut etcdctl = cluster.etcdctl_lock("a");
     etcdctl.await_held();

@@ -34,7 +34,7 @@ fn shares_are_together_and_exclude_a_writer() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(&target));
     let mut observer = Actor::start();
     for reader in [&mut one, &mut two] {
@@ -89,7 +89,7 @@ fn psql_excludes_shares_and_is_excluded_by_them() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let (mut one, mut two, mut observer) = (opened(&target), opened(&target), Actor::start());
     let psql = postgres.lock("a");
     one.must_fail("share l g never", "busy");
@@ -137,7 +137,7 @@ fn one_process_excludes_its_own_readers_and_writers() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let (mut process, mut observer) = (opened(&target), Actor::start());
     process.must(&format!("open free {target} deadlock_check=0"));
     // Its shares are in one session of the server, where the lock is reentrant.
@@ -320,11 +320,11 @@ fn a_break_ends_all_shares_and_no_other_lock() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(&target));
     let mut operator = Actor::start();
     // This one has another lock in the same session.
-    one.must(&format!("open other {}", postgres.target("b", 10)));
+    one.must(&format!("open other {}", postgres.target("b", 20)));
     one.must("acquire other h never");
     for at in 0..10 {
         one.must(&format!("share l g{at} never"));
@@ -438,7 +438,7 @@ fn a_forked_child_has_no_share_and_ends_none() {
         return;
     }
     let postgres = Postgres::start();
-    let target = postgres.target("a", 10);
+    let target = postgres.target("a", 20);
     let mut process = opened(&target);
     process.must("share l g never");
     process.must("share l g1 never");
@@ -464,8 +464,8 @@ fn two_names_with_one_number_share_and_exclude_in_one_process() {
     let postgres = Postgres::start();
     let (one, two) = ("iKZWeqhFWCEPSFByVCByUqAt", "IFeHYpmkdsTQwa~!LcwS+M|S");
     let mut process = Actor::start();
-    process.must(&format!("open one {}", postgres.target(one, 10)));
-    process.must(&format!("open two {}", postgres.target(two, 10)));
+    process.must(&format!("open one {}", postgres.target(one, 20)));
+    process.must(&format!("open two {}", postgres.target(two, 20)));
     process.must("share one g never");
     process.must("share two h never");
     process.must("release g");
