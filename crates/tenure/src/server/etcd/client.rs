@@ -182,7 +182,7 @@ fn denied(target: &Path, code: i32, message: &str) -> Error {
     let error = Error::new(ErrorKind::PermissionDenied, target, format!("etcd refused: {message}"));
     match code {
         PERMISSION_DENIED => error.with_hint(
-            "the user's role needs readwrite on the prefixes NAME/ and .tenure/NAME: \
+            "the user's role needs readwrite on the prefixes NAME/ and .tenure/NAME, and with slots on NAME. too: \
              `etcdctl role grant-permission`",
         ),
         _ => error.with_hint(format!(

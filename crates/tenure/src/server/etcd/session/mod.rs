@@ -1,7 +1,7 @@
 //! A session: one lease, for all locks of this process on one cluster with the same `ttl`.
 //!
-//! A key of a session is `NAME/<lease in hex>`, as in etcd's recipe, or that of a share. A second key of the same name, for
-//! another acquire of this process, ends in a number ([`keys`]).
+//! A key of a session is `NAME/<lease in hex>`, as in etcd's recipe, or `NAME/shared:<lease in hex>` for a shared acquire. A
+//! second key of the same name, for another acquire of this process, ends in a number ([`keys`]).
 //!
 //! The session's task renews the lease ([`renewal`]). The lease outlives each of its keys, which are deleted one by one
 //! ([`release`]).
