@@ -347,6 +347,31 @@ fn one_that_is_stopped_keeps_nobody_out_for_ever() {
 }
 
 #[test]
+fn one_that_is_stopped_keeps_out_neither_short_waits_nor_shares_for_ever() {
+    for keys in STYLES {
+        let dir = folder();
+        let target = dir.path().join("t");
+        let mut actor = suspended(&target, keys);
+        let mut holder = holding(&target, keys);
+        resume_behind(&mut actor, &target, 0);
+        stop_without_lock(actor.pid());
+        holder.must("release g");
+        if keys == "style=flock" {
+            let mut sharer = opened(&target, keys);
+            until("a short wait is granted a share", || sharer.ask("share l g 20")["ok"] == true);
+            sharer.must("release g");
+            assert_eq!(to_come_back(&target), [actor.pid()], "a share writes no record");
+        }
+        let mut other = opened(&target, keys);
+        until("a short wait is granted", || other.ask("acquire l g 20")["ok"] == true);
+        assert_eq!(to_come_back(&target), [0; 0], "its place is forgotten");
+        other.must("release g");
+        other.must("acquire l g never");
+        other.must("release g");
+    }
+}
+
+#[test]
 fn one_that_was_killed_leaves_no_place_and_is_no_crash() {
     for keys in STYLES {
         for resuming in [false, true] {

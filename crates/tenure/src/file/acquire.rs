@@ -102,7 +102,7 @@ fn attempt_with_retries(
             unlock_all(cached);
             return Ok(Attempt::Busy(None));
         }
-        return match try_grant(paths, cached, &anchor, &stat, request, &mut |_| yielding, grant) {
+        return match try_grant(paths, cached, &anchor, &stat, request, &mut |_, _| yielding, grant) {
             Ok(GrantOutcome::Granted) => Ok(Attempt::Granted),
             Ok(GrantOutcome::Blocked(blocker)) => {
                 unlock_all(cached);
@@ -133,7 +133,7 @@ pub(crate) fn try_grant(
     anchor: &Arc<Anchor>,
     stat: &FileIdent,
     request: &Request,
-    yielding: &mut dyn FnMut(u64) -> Yielding,
+    yielding: &mut dyn FnMut(u64, &[u64]) -> Yielding,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     if request.shared {
@@ -194,7 +194,7 @@ fn try_grant_beside_suspended(
     stat: &FileIdent,
     prior: Prior<'_>,
     request: &Request,
-    yielding: &mut dyn FnMut(u64) -> Yielding,
+    yielding: &mut dyn FnMut(u64, &[u64]) -> Yielding,
     grant: &mut Grant,
 ) -> Result<GrantOutcome> {
     let carried = match suspended::carry_on(anchor, &prior, request, yielding) {

@@ -26,7 +26,7 @@ pub(crate) enum Yielding {
     Yield,
     /// It goes first.
     Proceed,
-    /// It goes first, and so does every later one, because the tenure did not take the lock in time.
+    /// It goes first, and so does every later one, because none of those tenures took the lock in time.
     ProceedAndForget,
 }
 
@@ -40,14 +40,14 @@ pub(crate) enum Carried {
 }
 
 /// Returns the suspended tenures that the next record names, where the last one names some. `yielding` gets the last record's
-/// fence.
+/// fence, and those of the tenures that go first.
 #[cold]
 #[inline(never)]
 pub(crate) fn carry_on(
     anchor: &Anchor,
     prior: &Prior<'_>,
     request: &Request,
-    yielding: &mut dyn FnMut(u64) -> Yielding,
+    yielding: &mut dyn FnMut(u64, &[u64]) -> Yielding,
 ) -> Carried {
     let own = request.resumes.as_ref().map(|resumes| resumes.fence);
     let mut suspended = still_suspended(prior.record().as_ref(), &anchor.file);
@@ -56,11 +56,12 @@ pub(crate) fn carry_on(
     suspended.retain(|tenure| Some(tenure.fence) != own);
     let goes_first =
         |tenure: &SuspendedTenure| own_place.is_none_or(|own| tenure.fence < own) && is_resumed(tenure, &anchor.file);
-    if suspended.iter().any(goes_first) {
-        match yielding(prior.state().map_or(0, |state| state.fence)) {
+    let first: Vec<_> = suspended.iter().filter(|tenure| goes_first(tenure)).map(|tenure| tenure.fence).collect();
+    if !first.is_empty() {
+        match yielding(prior.state().map_or(0, |state| state.fence), &first) {
             Yielding::Yield => return Carried::GivesWay,
             Yielding::Proceed => {}
-            Yielding::ProceedAndForget => suspended.retain(|tenure| !goes_first(tenure)),
+            Yielding::ProceedAndForget => suspended.retain(|tenure| !first.contains(&tenure.fence)),
         }
     }
     match suspended.is_empty() {

@@ -17,7 +17,7 @@ use crate::model::request::Request;
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Facts, Suspension, Tenure};
 use crate::record::Record;
-use crate::sys::{self, Inherited, LockKind};
+use crate::sys::{Inherited, LockKind};
 use crate::wait::queue::TargetQueue;
 use crate::wait::queued;
 use crate::wait::registry;
@@ -57,7 +57,7 @@ impl FileLock {
 
     /// Returns the queue of this process, which is another one after a fork.
     fn queue(&self) -> Arc<TargetQueue> {
-        if self.queue.generation == sys::fork_generation() {
+        if self.queue.is_of_this_process() {
             return Arc::clone(&self.queue);
         }
         registry::reopened(&self.queue)
@@ -94,7 +94,7 @@ impl Backend for FileLock {
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
         let request = self.request(kind)?;
-        let tenure = match self.queue.generation == sys::fork_generation() {
+        let tenure = match self.queue.is_of_this_process() {
             true => self.queue.acquire(request, wait)?,
             false => self.queue().acquire(request, wait)?,
         };

@@ -118,12 +118,21 @@ impl KernelWaiter<'_> {
             drop_anchor(cached);
             return Ok(Waited::Changed);
         };
-        match try_grant(paths, cached, &anchor, &stat, request, &mut |fence| giving_way.yielding(fence), grant) {
-            Ok(GrantOutcome::Granted) => Ok(Waited::Granted { waited_for }),
+        let mut yielding = |fence: u64, resumed: &[u64]| giving_way.yielding(fence, resumed);
+        match try_grant(paths, cached, &anchor, &stat, request, &mut yielding, grant) {
+            Ok(GrantOutcome::Granted) => {
+                // A share changes no record, so what was given stays given.
+                if !request.shared {
+                    *giving_way = GivingWay::default();
+                }
+                Ok(Waited::Granted { waited_for })
+            }
             Ok(GrantOutcome::GivesWay) => {
                 let before = read_head(&anchor);
                 unlock_all(cached);
+                let since = sys::moment();
                 await_grant(&anchor, &before, Pace::Slowing);
+                giving_way.gave(sys::moment().since(since));
                 Ok(Waited::Changed)
             }
             Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, head),

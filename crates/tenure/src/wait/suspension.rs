@@ -211,7 +211,7 @@ mod tests {
         assert!(anchor.file.try_lock(LockKind::Exclusive).unwrap());
         let stat = anchor.current(paths).unwrap().unwrap();
         let mut grant = Grant::empty();
-        try_grant(paths, &mut cached, &anchor, &stat, request, &mut |_| Yielding::Yield, &mut grant).unwrap()
+        try_grant(paths, &mut cached, &anchor, &stat, request, &mut |_, _| Yielding::Yield, &mut grant).unwrap()
     }
 
     #[test]

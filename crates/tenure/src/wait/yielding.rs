@@ -1,39 +1,78 @@
 //! Giving way: a waiter that the kernel granted the lock lets a suspended tenure that is being resumed go first.
 //!
-//! It unlocks, and queues again. That only orders: a tenure that is stopped keeps no waiter out for longer than
-//! [`MAX_TIME`], in which the lock was free and nobody took it. Then the waiter goes first, and its record forgets the
+//! It unlocks, and queues again. That only orders: a tenure that is stopped keeps the process's waiters out for no longer than
+//! [`MAX_TIME`], in which the lock was free and no native took it. Then a waiter goes first, and its record forgets the
 //! tenure's place, so that no later acquire waits for it.
 
 use std::time::Duration;
 
 use crate::file::suspended::Yielding;
-use crate::sys::{self, Moment};
 
-/// How long a waiter gives way, with the lock free.
+/// How long the waiters of one process give way to a tenure, with the lock free.
 const MAX_TIME: Duration = Duration::from_secs(1);
-/// How often it does so at least, because on a loaded machine the other process may have to wait for a processor.
+/// How often they do so at least, because on a loaded machine the other process may have to wait for a processor.
 const MIN_TIMES: u32 = 100;
 
-/// How long a helper has given way, with no tenure in between.
-#[derive(Debug, Default)]
-pub(crate) struct GivingWay {
-    /// The last record's fence when the waiter began to give way.
+/// How long the waiters of a queue have given way, with no tenure in between. It outlasts a helper: each acquire with a
+/// short timeout, and each share, would give way from the start again. Nothing is allocated before they give way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GivingWay(Option<Box<SinceTenure>>);
+
+/// How long the waiters have given way since the last tenure.
+#[derive(Clone, Debug, Default)]
+struct SinceTenure {
+    /// The last record's fence.
     fence: u64,
-    since: Moment,
+    given: Vec<Given>,
+}
+
+/// How long the waiters have given way to one suspended tenure.
+#[derive(Clone, Debug)]
+struct Given {
+    /// The suspended tenure's fence.
+    to: u64,
+    time: Duration,
     times: u32,
+    /// Whether the waiter gives way to it now.
+    now: bool,
+}
+
+impl Given {
+    fn is_over(&self) -> bool {
+        self.times >= MIN_TIMES && self.time >= MAX_TIME
+    }
 }
 
 impl GivingWay {
-    /// Returns whether to give way once more. `fence` is that of the last record.
-    pub(crate) fn yielding(&mut self, fence: u64) -> Yielding {
-        if self.times == 0 || self.fence != fence {
-            *self = GivingWay { fence, since: sys::moment(), times: 0 };
+    /// Returns whether to give way once more. `fence` is that of the last record, and `resumed` has those of the tenures that
+    /// would go first. A waiter goes before them only if the time of each is over.
+    pub(crate) fn yielding(&mut self, fence: u64, resumed: &[u64]) -> Yielding {
+        let since = self.0.get_or_insert_default();
+        if since.fence != fence {
+            **since = SinceTenure { fence, given: Vec::new() };
         }
-        if self.times >= MIN_TIMES && sys::moment().since(self.since) >= MAX_TIME {
-            return Yielding::ProceedAndForget;
+        for &to in resumed {
+            if since.given.iter().all(|given| given.to != to) {
+                since.given.push(Given { to, time: Duration::ZERO, times: 0, now: false });
+            }
         }
-        self.times += 1;
-        Yielding::Yield
+        let mut yielding = Yielding::ProceedAndForget;
+        for given in &mut since.given {
+            given.now = resumed.contains(&given.to);
+            if given.now && !given.is_over() {
+                yielding = Yielding::Yield;
+            }
+        }
+        yielding
+    }
+
+    /// Notes that the waiter gave way for so long, to the tenures that [`yielding`](GivingWay::yielding) had last.
+    pub(crate) fn gave(&mut self, time: Duration) {
+        let given = self.0.iter_mut().flat_map(|since| &mut since.given);
+        for given in given.filter(|given| given.now) {
+            given.time += time;
+            given.times += 1;
+        }
     }
 }
 
@@ -41,17 +80,37 @@ impl GivingWay {
 mod tests {
     use super::*;
 
+    /// How long one turn takes, as a rule.
+    const TURN: Duration = Duration::from_millis(2);
+
+    /// Returns how often the waiter gives way, for that long each time.
+    fn times(giving_way: &mut GivingWay, fence: u64, resumed: &[u64], each: Duration) -> u32 {
+        let mut times = 0;
+        while giving_way.yielding(fence, resumed) == Yielding::Yield {
+            giving_way.gave(each);
+            times += 1;
+        }
+        times
+    }
+
     #[test]
-    #[cfg_attr(miri, ignore = "reads the clock")]
     fn a_waiter_gives_way_for_a_bounded_time() {
         let mut giving_way = GivingWay::default();
-        for _ in 0..3 * MIN_TIMES {
-            assert_eq!(giving_way.yielding(7), Yielding::Yield, "the time is not over");
-        }
-        giving_way.since = Moment::default();
-        assert_eq!(giving_way.yielding(7), Yielding::ProceedAndForget);
-        assert_eq!(giving_way.yielding(8), Yielding::Yield, "another tenure was granted meanwhile");
-        giving_way.since = Moment::default();
-        assert_eq!(giving_way.yielding(8), Yielding::Yield, "the other process may wait for a processor");
+        assert_eq!(times(&mut giving_way, 7, &[3], TURN), 500);
+        assert_eq!(times(&mut giving_way, 7, &[3], TURN), 0, "the next helper does not begin again");
+        assert_eq!(times(&mut giving_way, 8, &[3], MAX_TIME), MIN_TIMES, "another tenure was granted meanwhile");
+    }
+
+    #[test]
+    fn each_tenure_has_the_whole_time() {
+        let mut giving_way = GivingWay::default();
+        assert_eq!(times(&mut giving_way, 7, &[3], TURN), 500);
+        assert_eq!(times(&mut giving_way, 7, &[3, 4], TURN), 500, "the second began to resume only now");
+        assert_eq!(times(&mut giving_way, 7, &[2, 3, 4], TURN), 500);
+        assert_eq!(times(&mut giving_way, 7, &[2], TURN), 0);
+        assert_eq!(giving_way.yielding(7, &[5, 6]), Yielding::Yield);
+        giving_way.gave(TURN);
+        assert_eq!(times(&mut giving_way, 7, &[5], TURN), 499);
+        assert_eq!(times(&mut giving_way, 7, &[6], TURN), 499, "it was not given way to meanwhile");
     }
 }

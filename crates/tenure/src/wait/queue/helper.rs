@@ -24,7 +24,6 @@ use crate::wait::fd_cache;
 use crate::wait::kernel_wait::{KernelWaiter, Waited};
 use crate::wait::tenure::FileTenure;
 use crate::wait::watchdog::{self, WatchedQueue};
-use crate::wait::yielding::GivingWay;
 
 impl TargetQueue {
     /// Replaces a helper that waits in the kernel's queue for something that the queue's head does not need: such a
@@ -82,7 +81,6 @@ impl TargetQueue {
         let mut end = ControlFlow::Continue(());
         // Whether a time slice begins with the grant.
         let mut begins_slice = false;
-        let mut giving_way = GivingWay::default();
         // The tenure that the grant begins.
         let mut next_tenure = None;
         loop {
@@ -117,6 +115,7 @@ impl TargetQueue {
                 return end;
             }
             let (mut cached, mut time_slice) = (state.cached.clone(), state.time_slice.clone());
+            let mut giving_way = state.giving_way.clone();
             let mut tenure = next_tenure.take().unwrap_or_else(|| {
                 let paths = state.cached.paths.clone().unwrap_or_else(|| self.paths());
                 self.unused_tenure(state.spare.take(), &paths, &head.request)
@@ -129,7 +128,7 @@ impl TargetQueue {
             if state.epoch != epoch {
                 return end;
             }
-            (state.cached, state.time_slice) = (cached, time_slice);
+            (state.cached, state.time_slice, state.giving_way) = (cached, time_slice, giving_way);
             match waited {
                 Ok(Waited::Granted { waited_for }) => {
                     let Some(tenure) = self.deliver_begun(&mut state, &head, tenure) else {

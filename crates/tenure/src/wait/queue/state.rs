@@ -18,6 +18,7 @@ use crate::util::wait_queue::{WaitQueue, Waits};
 use crate::wait::fairness::TimeSlice;
 use crate::wait::fd_cache::{CachesFiles, Recency};
 use crate::wait::tenure::FileTenure;
+use crate::wait::yielding::GivingWay;
 
 /// The queue of one target in this process.
 ///
@@ -30,7 +31,8 @@ pub(crate) struct TargetQueue {
     pub(crate) target_path: Box<Path>,
     /// Whether this is a bare kernel lock, without a record.
     pub(crate) bare: bool,
-    pub(crate) generation: u64,
+    /// The low half of the fork generation.
+    generation: u32,
     paths: Mutex<Weak<LockPaths>>,
     state: Mutex<State>,
     /// Whether the queue is in the watchdog's list.
@@ -50,6 +52,7 @@ pub(super) struct State {
     pub(super) barges: u32,
     pub(super) cached: CachedFiles,
     pub(super) time_slice: TimeSlice,
+    pub(super) giving_way: GivingWay,
     /// A tenure that is over, whose allocation serves the next one. It has the files of `cached` only while the phase is
     /// `Idle`, until the next attempt.
     pub(super) spare: Option<Arc<FileTenure>>,
@@ -181,13 +184,18 @@ impl Waiter {
     }
 }
 
+#[inline]
+fn generation() -> u32 {
+    sys::fork_generation() as u32
+}
+
 impl TargetQueue {
     pub(crate) fn new(folder: Arc<ParentDir>, target_path: &Path, bare: bool) -> Arc<TargetQueue> {
         Arc::new(TargetQueue {
             target_path: target_path.into(),
             folder,
             bare,
-            generation: sys::fork_generation(),
+            generation: generation(),
             paths: Mutex::new(Weak::new()),
             state: Mutex::new(State {
                 phase: Phase::Idle,
@@ -197,6 +205,7 @@ impl TargetQueue {
                 barges: 0,
                 cached: CachedFiles::default(),
                 time_slice: TimeSlice::default(),
+                giving_way: GivingWay::default(),
                 spare: None,
                 in_use: None,
                 wakers: Vec::new(),
@@ -204,6 +213,12 @@ impl TargetQueue {
             in_watchdog: AtomicBool::new(false),
             recency: Recency::default(),
         })
+    }
+
+    /// Returns whether the queue is this process's, and not its parent's.
+    #[inline]
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.generation == generation()
     }
 
     /// Returns the paths, created again where they are not in use. It takes a mutex of its own, so it may be called
@@ -276,6 +291,7 @@ impl TargetQueue {
         if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
             let dropped = (take(&mut state.cached), state.spare.take(), std::mem::take(&mut state.wakers));
             state.queue = WaitQueue::new();
+            state.giving_way = GivingWay::default();
             drop(state);
             drop(dropped);
             *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
