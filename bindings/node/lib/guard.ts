@@ -186,7 +186,10 @@ export class Guard extends EventEmitter {
   async suspend(): Promise<Suspended> {
     if (this.#state !== "held") throw new TenureError(this.#notHeld());
     const suspended = addon().NativeSuspended.of(this.#native);
-    if (!(suspended instanceof addon().NativeSuspended)) throw new TenureError(suspended);
+    if (!(suspended instanceof addon().NativeSuspended)) {
+      if (this.#native.released) this.#end();
+      throw new TenureError(suspended);
+    }
     this.#state = "suspended";
     this.#suspended = suspended;
     held.delete(this);

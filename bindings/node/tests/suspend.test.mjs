@@ -1,5 +1,6 @@
 // Suspended locks, in one process.
 import { strict as assert } from "node:assert";
+import { chmodSync, chownSync } from "node:fs";
 import { test } from "node:test";
 
 import { breakLock, lock, Lock, statusSync, Suspended } from "tenure";
@@ -88,6 +89,29 @@ test("what cannot be suspended stays held", async (t) => {
     await assert.rejects(guard.suspend(), { code: "TENURE_UNSUPPORTED" });
     guard.check();
     await guard.release();
+  }
+});
+
+test("a suspension that fails at its release gives the lock up", async (t) => {
+  const dir = folder(t);
+  const root = process.getuid() === 0;
+  // A folder that accepts no removal. It binds no superuser.
+  if (root) {
+    chownSync(dir, 65534, 65534);
+    process.seteuid(65534);
+  }
+  try {
+    const guard = await lock(`${dir}/t`);
+    chmodSync(dir, 0o555);
+    await assert.rejects(guard.suspend(), { code: /^TENURE_/ });
+    chmodSync(dir, 0o755);
+    assert.throws(() => guard.check(), { code: "TENURE_LOST", message: /was released/ });
+    await assert.rejects(guard.suspend(), { code: "TENURE_LOST", message: /was released/ });
+    await guard.release();
+    await (await lock(`${dir}/t`)).release();
+  } finally {
+    if (root) process.seteuid(0);
+    chmodSync(dir, 0o755);
   }
 });
 
