@@ -96,7 +96,10 @@ static void a_suspended_lock_lets_others_in(void) {
     tenure_guard *guard, *other;
     tenure_error *error;
     tenure_meanwhile meanwhile = TENURE_MEANWHILE_UNKNOWN;
-    MUST(tenure_open(target, NULL, &lock, error));
+    tenure_options *options = tenure_options_new();
+    MUST(tenure_options_set_history(options, 20, error));
+    MUST(tenure_open(target, options, &lock, error));
+    tenure_options_free(options);
     MUST(tenure_acquire(lock, TENURE_NO_WAIT, &guard, error));
     uint64_t first = tenure_fence(guard);
     MUST(tenure_suspend(guard, error));
@@ -104,12 +107,17 @@ static void a_suspended_lock_lets_others_in(void) {
     CHECK(tenure_check(guard, &error) == TENURE_LOST && strstr(tenure_error_message(error), "suspended"));
     tenure_error_free(error);
     CHECK(tenure_suspend(guard, NULL) == TENURE_LOST);
+    CHECK(tenure_slot(guard) == -1);
+    CHECK(tenure_mark_successful(guard, &error) == TENURE_LOST && strstr(tenure_error_message(error), "suspended"));
+    tenure_error_free(error);
+    tenure_set_exit_code(guard, 7);
     char *json;
     MUST(tenure_status(target, &json, error));
     CHECK(strstr(json, "\"state\":\"free\"") && strstr(json, "\"suspended\":[{\"pid\":"));
     tenure_text_free(json);
     MUST(tenure_resume(guard, TENURE_NO_WAIT, &meanwhile, error));
     CHECK(!meanwhile && tenure_fence(guard) > first && exists(lock_file));
+    CHECK(tenure_slot(guard) == -1 && tenure_mark_successful(guard, NULL) == TENURE_UNSUPPORTED);
     CHECK(tenure_resume(guard, TENURE_NO_WAIT, &meanwhile, NULL) == TENURE_INVALID_ARGUMENT);
 
     MUST(tenure_suspend(guard, error));
@@ -129,6 +137,9 @@ static void a_suspended_lock_lets_others_in(void) {
     MUST(tenure_suspend(other, error));
     MUST(tenure_release(other, error));
     CHECK(!exists(lock_file));
+    MUST(tenure_history(target, &json, error));
+    CHECK(strstr(json, "\"ended\":\"released\"") && !strstr(json, "\"exitCode\":7"));
+    tenure_text_free(json);
     CHECK(tenure_suspend(NULL, NULL) == TENURE_INVALID_ARGUMENT);
     CHECK(tenure_resume(NULL, 0, NULL, NULL) == TENURE_INVALID_ARGUMENT);
     tenure_lock_free(lock);
