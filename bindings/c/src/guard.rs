@@ -17,7 +17,7 @@ pub struct TenureGuard {
     target: PathBuf,
 }
 
-/// What became of the lock.
+/// The state of the lock.
 enum State {
     Held(Guard),
     Suspended(Suspended),

@@ -74,8 +74,8 @@ impl Guard {
     ///
     /// A suspended tenure is no holder: the time of its `max_hold` starts again when it is resumed, and the end of its process is no crash.
     /// The label stays. A [command that keeps the lock](Guard::keep_for) loses it, as by a release. Programs without
-    /// Tenure are not ordered: they take the lock file whenever it is free. [`status`](crate::status()) shows who means to come
-    /// back.
+    /// Tenure are not ordered: they take the lock file whenever it is free. [`status`](crate::status()) shows the
+    /// suspended holders.
     ///
     /// ```
     /// use tenure::{Lock, Wait};

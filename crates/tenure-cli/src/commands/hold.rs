@@ -182,7 +182,7 @@ impl Wake for Bell {
     }
 }
 
-/// What became of the lock.
+/// The state of the lock.
 enum State<'a> {
     Held(Guard, Readers),
     Suspended(Suspended),

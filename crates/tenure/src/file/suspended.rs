@@ -101,23 +101,23 @@ const fn resumption_mark_of(fence: u64) -> u64 {
     2 * fence + 1
 }
 
-/// The place of a suspended tenure before those that wait: the anchor, open and marked.
+/// The mark by which a suspended tenure goes before those that wait: the anchor, open and marked.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SuspensionMark {
     anchor: File,
     fence: u64,
 }
 
-impl Place {
+impl SuspensionMark {
     /// Marks the tenure of this fence as suspended. `None` where the anchor cannot be marked.
-    pub(crate) fn take(paths: &LockPaths, anchor: &Anchor, fence: u64) -> Option<Place> {
+    pub(crate) fn take(paths: &LockPaths, anchor: &Anchor, fence: u64) -> Option<SuspensionMark> {
         if paths.file_system.shared {
             return None;
         }
         // Opened once more: marks belong to the open file, and the tenure's own serves the next acquires of this process.
         let file = paths.dir.open_at(&paths.anchor, Access::Read).ok()?;
         let same = file.ident().is_ok_and(|found| found.id == anchor.id);
-        (same && file.mark_numbered(mark_of(fence)).is_ok()).then_some(Place { anchor: file, fence })
+        (same && file.mark_numbered(mark_of(fence)).is_ok()).then_some(SuspensionMark { anchor: file, fence })
     }
 
     /// Enters the tenure, whose record this is, into its list. Returns `false` where the list is full.

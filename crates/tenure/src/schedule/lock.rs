@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Instant;
 
-use super::next::Place;
+use super::next::WaiterPlace;
 use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
 use super::success::{self, Moment};
@@ -142,9 +142,9 @@ impl Parts {
         let taken = match &self.place {
             None => None,
             Some((place, paths)) => match next::take_unless_another_waits(place, paths, patience)? {
-                Place::Taken(taken) => Some(taken),
-                Place::AnotherWaits => return Err(self.skipped(next::another_waits(self.file.target(), place))),
-                Place::Over => return Ok(None),
+                WaiterPlace::Taken(taken) => Some(taken),
+                WaiterPlace::AnotherWaits => return Err(self.skipped(next::another_waits(self.file.target(), place))),
+                WaiterPlace::Over => return Ok(None),
             },
         };
         let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.thread)?);

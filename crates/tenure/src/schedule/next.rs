@@ -49,7 +49,7 @@ pub(crate) fn try_take(place: &FileLock) -> Result<Option<Taken>> {
 }
 
 /// The outcome of an attempt to be the one that waits.
-pub(crate) enum Place {
+pub(crate) enum WaiterPlace {
     Taken(Taken),
     AnotherWaits,
     /// The patience has ended.
@@ -58,17 +58,21 @@ pub(crate) enum Place {
 
 /// Takes the place of the one that waits, unless a waiter has it. A passer-by, such as `clean`, has its kernel lock for an instant
 /// and is no waiter: no run that is yet to begin would cover the acquire that leaves for it.
-pub(crate) fn take_unless_another_waits(place: &FileLock, paths: &LockPaths, patience: &Patience) -> Result<Place> {
+pub(crate) fn take_unless_another_waits(
+    place: &FileLock,
+    paths: &LockPaths,
+    patience: &Patience,
+) -> Result<WaiterPlace> {
     let mut pause = FIRST_PAUSE;
     loop {
         if let Some(taken) = try_take(place)? {
-            return Ok(Place::Taken(taken));
+            return Ok(WaiterPlace::Taken(taken));
         }
         if has_waiter(paths) {
-            return Ok(Place::AnotherWaits);
+            return Ok(WaiterPlace::AnotherWaits);
         }
         if patience.is_over() {
-            return Ok(Place::Over);
+            return Ok(WaiterPlace::Over);
         }
         patience.pause(Some(Instant::now() + pause))?;
         pause = (pause * 2).min(LONGEST_PAUSE);

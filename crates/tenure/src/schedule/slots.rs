@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::next::{self, Place};
+use super::next::{self, WaiterPlace};
 use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
 use super::survey::{Survey, existing, slot_paths};
@@ -233,9 +233,9 @@ impl Parts {
     fn wait(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
         let first = if self.options.if_busy == IfBusy::QueueOne {
             match next::take_unless_another_waits(&self.first, &self.first_paths, patience)? {
-                Place::Taken(first) => first,
-                Place::AnotherWaits => return Err(next::another_waits(&self.paths.target_path, &self.first)),
-                Place::Over => return Ok(None),
+                WaiterPlace::Taken(first) => first,
+                WaiterPlace::AnotherWaits => return Err(next::another_waits(&self.paths.target_path, &self.first)),
+                WaiterPlace::Over => return Ok(None),
             }
         } else {
             match next::try_take(&self.first)? {

@@ -10,7 +10,7 @@ use crate::file::history;
 use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
 use crate::file::status::examine;
-use crate::file::suspended::Place;
+use crate::file::suspended::SuspensionMark;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
@@ -33,8 +33,8 @@ pub(crate) struct FileSuspension {
     /// The request that resumes the tenure.
     request: Arc<Request>,
     fence: u64,
-    /// The place before those that wait.
-    place: Option<Place>,
+    /// The mark by which it goes before those that wait.
+    mark: Option<SuspensionMark>,
     /// The watch of the lock file's name, since before the release.
     watch: Option<NameWatch>,
     generation: u64,
@@ -69,12 +69,12 @@ pub(crate) fn suspend(tenure: &Arc<FileTenure>, queue: Arc<TargetQueue>) -> Resu
     let Some(anchor) = tenure.grant.anchor.as_deref() else { return Err(no_anchor(paths)) };
     // All of this comes before the release: what happens from then on is seen.
     let watch = watch_name(paths, &tenure.grant.lock_file, anchor);
-    let mut place = Place::take(paths, anchor, tenure.fence);
-    if let Some(taken) = &place {
+    let mut mark = SuspensionMark::take(paths, anchor, tenure.fence);
+    if let Some(taken) = &mark {
         let mut entered = false;
         tenure.change(|record| entered = taken.enter(record))?;
         if !entered {
-            place = None;
+            mark = None;
         }
     }
     let mut options = request.options.clone();
@@ -82,7 +82,7 @@ pub(crate) fn suspend(tenure: &Arc<FileTenure>, queue: Arc<TargetQueue>) -> Resu
     let request = Request { resumes: Some(Resumption::new(tenure.fence)), ..Request::new(options, false) };
     let (fence, generation) = (tenure.fence, tenure.generation);
     tenure.release()?;
-    Ok(FileSuspension { queue, request: Arc::new(request), fence, place, watch, generation })
+    Ok(FileSuspension { queue, request: Arc::new(request), fence, mark, watch, generation })
 }
 
 #[cold]
@@ -113,9 +113,9 @@ impl FileSuspension {
             let detail = "the suspended lock is the parent's: this is a forked child";
             return Err(Error::new(ErrorKind::Lost, self.target(), detail));
         }
-        if let Some(place) = &self.place {
+        if let Some(mark) = &self.mark {
             // Without it, only the order is lost.
-            let _ = place.show_resumption();
+            let _ = mark.show_resumption();
         }
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Suspension for FileSuspension {
     }
 
     fn goes_first(&self) -> bool {
-        self.place.is_some()
+        self.mark.is_some()
     }
 
     fn meanwhile(&self, resumed: &Facts<'_>) -> Meanwhile {
@@ -194,6 +194,7 @@ impl Drop for FileSuspension {
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "the test is a foreign program as well")]
 mod tests {
     use super::*;
     use crate::file::acquire::{GrantOutcome, try_grant};
