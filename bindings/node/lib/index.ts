@@ -50,6 +50,17 @@ export async function list(folder: Path, options: ListOptions = {}): Promise<Sta
 }
 
 /**
+ * Returns the slots of `path` (the option `slots`) that are held or stale, in the order of their numbers. A slot is a lock of its
+ * own: its `target` is `<path>.slot-0` and so on, which `status` and `breakLock` take.
+ *
+ * @example
+ * for (const { target, state, holder } of await slots("gpu")) console.log(target, state, holder?.text);
+ */
+export async function slots(path: Path): Promise<Status[]> {
+  return unwrap<Status[]>(await native().slots(target(path)));
+}
+
+/**
  * Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for the
  * next one's. Only what is proven is reported. The waits of this package are no part of any, because a program of Node goes on
  * while it waits: set a `timeout`.

@@ -107,6 +107,16 @@ pub fn list(
     }))
 }
 
+/// Returns the slots of `target` that are held or stale.
+#[napi(ts_return_type = "Promise<Array<Status> | Failure>")]
+pub fn slots(#[napi(ts_arg_type = "string | Uint8Array")] target: Target) -> Result<Promised<Vec<Status>>> {
+    let target = os_string(target)?;
+    Ok(Work::task(move || match tenure::slots(target) {
+        Ok(found) => Either::A(found.iter().map(Status::from).collect()),
+        Err(error) => Either::B(error.into()),
+    }))
+}
+
 /// Breaks the lock of `target`. Returns whether there was a lock to break.
 #[napi(ts_return_type = "Promise<boolean | Failure>")]
 pub fn break_lock(#[napi(ts_arg_type = "string | Uint8Array")] target: Target, force: bool) -> Result<Promised<bool>> {

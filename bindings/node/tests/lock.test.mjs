@@ -6,7 +6,7 @@ import { open, readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-import { Guard, history, Lock, lock, statusSync, TenureError, withLock } from "tenure";
+import { Guard, history, Lock, lock, slots, statusSync, TenureError, withLock } from "tenure";
 
 import { Actor, awake, folder, until } from "./helpers.mjs";
 
@@ -303,9 +303,14 @@ test("an unreachable guard stays held", async (t) => {
 });
 
 test("slots are held at once, each with its number", async (t) => {
-  const sessions = new Lock(`${folder(t)}/t`, { slots: 2 });
+  const path = `${folder(t)}/t`;
+  const sessions = new Lock(path, { slots: 2 });
   const [zero, one] = [await sessions.acquire(), await sessions.acquire()];
   assert.deepEqual([zero.slot, one.slot], [0, 1]);
+  const found = await slots(path);
+  const expected = [0, 1].map((number) => [`${path}.slot-${number}`, "held"]);
+  assert.deepEqual(found.map(({ target, state }) => [target, state]), expected);
+  assert.deepEqual(found.map(({ holder }) => holder.fence), [zero.fence, one.fence]);
   assert.throws(() => sessions.acquireSync(), busy);
   const waiting = sessions.acquire();
   await zero.release();
@@ -313,7 +318,9 @@ test("slots are held at once, each with its number", async (t) => {
   const next = await waiting;
   assert.equal(next.slot, 0);
   await next.release();
+  assert.deepEqual((await slots(path)).map(({ target }) => target), [`${path}.slot-1`]);
   await one.release();
+  assert.deepEqual(await slots(path), []);
 });
 
 test("one acquire waits, and the next is skipped", async (t) => {

@@ -8,7 +8,7 @@ import { dirname } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-import { breakLock, list, Lock, lock, status, statusSync, withLock } from "tenure";
+import { breakLock, list, Lock, lock, slots, status, statusSync, withLock } from "tenure";
 import { acquireSessionWriteLock } from "tenure/session-write-lock";
 import * as later from "tenure/session-write-lock/2026.6";
 
@@ -58,7 +58,7 @@ test("a wrong option is a TypeError that names the option, its value and the acc
   for (const wrong of [undefined, null, 7, {}, [path]]) {
     await assert.rejects(lock(wrong), { name: "TypeError", message: /the path must be a string, a Buffer or a file: URL, not/ });
     assert.throws(() => statusSync(wrong), { name: "TypeError", message: /the path must be/ });
-    for (const call of [status, list, breakLock]) await assert.rejects(call(wrong), { name: "TypeError", message: /the path must be/ });
+    for (const call of [status, list, slots, breakLock]) await assert.rejects(call(wrong), { name: "TypeError", message: /the path must be/ });
   }
   const held = await lock(path, { timeout: undefined, signal: undefined, label: undefined });
   assert.throws(() => held.setLabel(7), { name: "TypeError", message: /label must be a string, not 7/ });

@@ -49,7 +49,7 @@ mod _tenure {
     #[pymodule_export]
     use crate::releasing::Releasing;
     #[pymodule_export]
-    use crate::status::{_server_of, Status, SuspendedHolder, break_lock, deadlocks, list, status};
+    use crate::status::{_server_of, Status, SuspendedHolder, break_lock, deadlocks, list, slots, status};
     #[pymodule_export]
     use crate::suspended::Suspended;
 

@@ -162,6 +162,26 @@ pub(crate) fn list(py: Python<'_>, folder: Target, recursive: bool) -> PyResult<
     Ok(found.into_iter().map(Status::from).collect())
 }
 
+/// Returns the slots of a path (``slots=`` of tenure.Lock) that are held or stale, in the order of their numbers.
+///
+/// ::
+///
+///     for slot in tenure.slots("gpu"):
+///         print(slot.target, slot.state, slot.holder)
+///
+/// A slot is a lock of its own: its ``target`` is ``gpu.slot-0`` and so on, which status() and break_lock() take.
+///
+/// Args:
+///     path: The protected path, or the target on a server, as for tenure.Lock.
+///
+/// Raises:
+///     tenure.Unreachable: If the server does not answer, within a few seconds.
+#[pyfunction]
+pub(crate) fn slots(py: Python<'_>, path: Target) -> PyResult<Vec<Status>> {
+    let found = py.detach(|| tenure::slots(path.0)).or_raise(py)?;
+    Ok(found.into_iter().map(Status::from).collect())
+}
+
 /// Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
 /// the next one's.
 ///

@@ -349,6 +349,12 @@ def test_slots(path: Path) -> None:
             lock.acquire(timeout=0)
         with pytest.raises(tenure.WouldDeadlock):
             lock.acquire()
+        found = tenure.slots(path)
+        assert [(slot.target, slot.state) for slot in found] == [(f"{path}.slot-{number}", "held") for number in (0, 1)]
+        assert [slot.holder.fence for slot in found if slot.holder] == [zero.fence, one.fence]
+        zero.release()
+        assert [slot.target for slot in tenure.slots(path)] == [f"{path}.slot-1"]
+    assert tenure.slots(path) == []
     assert tenure.Lock(path).acquire().slot is None
     for wrong in (0, 1001):
         with pytest.raises(tenure.Unsupported):

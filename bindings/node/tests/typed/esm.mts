@@ -1,7 +1,7 @@
 // Checked by `tsc --strict` against the installed package, and run.
 import { strict as assert } from "node:assert";
 
-import { type Guard, type Holder, Lock, lock, type LockOptions, type LeaseLeft, type Overrun, type Status, breakLock, list, status, statusSync, TenureError, withLock } from "tenure";
+import { type Guard, type Holder, Lock, lock, type LockOptions, type LeaseLeft, type Overrun, type Status, breakLock, list, slots, status, statusSync, TenureError, withLock } from "tenure";
 import { acquireFileLock, type FileLockError, withFileLock } from "tenure/file-lock";
 import { withFileLock as withOwnedLock } from "tenure/file-lock/2026.8";
 import lockfile, { check, type LockOptions as ProperOptions, unlock } from "tenure/proper-lockfile";
@@ -32,8 +32,9 @@ void lost;
 await held.release();
 
 const locks: Status[] = await list(path, { recursive: true });
+const inSlots: Status[] = await slots(path);
 const broken: boolean = await breakLock(path, { force: false });
-assert.deepEqual([locks, broken], [[], false]);
+assert.deepEqual([locks, inSlots, broken], [[], [], false]);
 
 const opened = new Lock(new URL(`file://${path}`));
 {

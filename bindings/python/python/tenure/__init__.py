@@ -55,6 +55,7 @@ from ._tenure import (
     deadlocks,
     history,
     list,
+    slots,
     status,
 )
 
@@ -86,6 +87,7 @@ __all__ = [
     "deadlocks",
     "history",
     "list",
+    "slots",
     "status",
 ]
 

@@ -33,6 +33,7 @@ __all__ = [
     "deadlocks",
     "history",
     "list",
+    "slots",
     "status",
 ]
 
@@ -528,6 +529,22 @@ def list(folder: _Path, *, recursive: bool = False) -> List[Status]:
 
     Raises:
         tenure.Unreachable: If the server does not answer, within a few seconds.
+    Raises:
+        tenure.Unreachable: If the server does not answer, within a few seconds.
+    """
+def slots(path: _Path) -> List[Status]:
+    """Returns the slots of a path (``slots=`` of tenure.Lock) that are held or stale, in the order of their numbers.
+
+    ::
+
+        for slot in tenure.slots("gpu"):
+            print(slot.target, slot.state, slot.holder)
+
+    A slot is a lock of its own: its ``target`` is ``gpu.slot-0`` and so on, which status() and break_lock() take.
+
+    Args:
+        path: The protected path, or the target on a server, as for tenure.Lock.
+
     """
 def deadlocks(folder: _Path, *, recursive: bool = False) -> List[List[CircleWait]]:
     """Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
