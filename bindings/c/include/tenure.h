@@ -148,7 +148,8 @@ void tenure_error_free(tenure_error *error);
 
 // Releases the lock and frees the guard, also where it fails.
 //
-// Fails with `TENURE_LOST` if the lock was held no longer. A suspended lock is given up. `NULL` is an error.
+// Fails with `TENURE_LOST` if the lock was held no longer, also by a resume that failed. A suspended lock is given up. `NULL` is an
+// error.
 tenure_code tenure_release(tenure_guard *guard, tenure_error **error);
 
 // Frees a guard, and releases the lock. A failed release is not reported.
@@ -158,7 +159,8 @@ void tenure_guard_free(tenure_guard *guard);
 tenure_code tenure_check(const tenure_guard *guard, tenure_error **error);
 
 // Returns the fencing token of this tenure, which is larger than that of every earlier one; 0 for a tenure without one (a
-// shared lock, or a lock without a record), and while the lock is suspended. It is below 2^53.
+// shared lock, or a lock without a record), while the lock is suspended, and after a resume that failed: nothing may be written
+// then. It is below 2^53.
 uint64_t tenure_fence(const tenure_guard *guard);
 
 // Returns the number of the slot that is held, from 0: the lowest that was free (`tenure_options_set_slots`). -1 for a lock

@@ -58,7 +58,8 @@ impl TenureGuard {
 
 /// Releases the lock and frees the guard, also where it fails.
 ///
-/// Fails with `TENURE_LOST` if the lock was held no longer. A suspended lock is given up. `NULL` is an error.
+/// Fails with `TENURE_LOST` if the lock was held no longer, also by a resume that failed. A suspended lock is given up. `NULL` is an
+/// error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_release(guard: *mut TenureGuard, error: *mut *mut TenureError) -> TenureCode {
     let body = || {
@@ -94,7 +95,8 @@ pub unsafe extern "C" fn tenure_check(guard: *const TenureGuard, error: *mut *mu
 }
 
 /// Returns the fencing token of this tenure, which is larger than that of every earlier one; 0 for a tenure without one (a
-/// shared lock, or a lock without a record), and while the lock is suspended. It is below 2^53.
+/// shared lock, or a lock without a record), while the lock is suspended, and after a resume that failed: nothing may be written
+/// then. It is below 2^53.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_fence(guard: *const TenureGuard) -> u64 {
     // SAFETY: the caller guarantees a guard that is alive.

@@ -37,7 +37,8 @@ export function emitOverrun(overrun: Overrun): void {
  */
 export class Guard extends EventEmitter {
   #native: NativeGuard;
-  #state: "held" | "suspended" | "released" = "held";
+  /** `given up`: it could not be suspended or resumed, which the next release reports. */
+  #state: "held" | "suspended" | "given up" | "released" = "held";
   #suspended: NativeSuspended | undefined;
   #previous: Previous | undefined;
   #lost: Promise<TenureError> | undefined;
@@ -53,10 +54,11 @@ export class Guard extends EventEmitter {
 
   /**
    * The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than it
-   * has seen. Null for a shared lock and for one without a record.
+   * has seen. Null for a shared lock and for one without a record, while the lock is suspended, and after a resume that failed:
+   * nothing may be written then.
    */
   get fence(): number | null {
-    return this.#native.fence;
+    return this.#state === "suspended" || this.#state === "given up" ? null : this.#native.fence;
   }
 
   /** Whether this is a shared lock. */
@@ -145,14 +147,15 @@ export class Guard extends EventEmitter {
   }
 
   /**
-   * Releases the lock. Rejects with `TENURE_LOST` if the lock had been lost. A second call does nothing but wait for the first.
+   * Releases the lock. Rejects with `TENURE_LOST` if the lock had been lost, also by a resume that failed. A second call does
+   * nothing but wait for the first.
    *
    * On a server it waits for the answer, for a few seconds at most, and rejects with `TENURE_UNREACHABLE` without one. The
    * lock is then free when its lease is over.
    */
   async release(): Promise<void> {
     if (this.#state === "released") return this.#release?.catch(() => {});
-    this.#end();
+    this.#beginRelease();
     const started = this.#native.startRelease();
     if (started === null) return;
     if (!(started instanceof addon().NativeRelease)) throw new TenureError(started);
@@ -164,7 +167,7 @@ export class Guard extends EventEmitter {
    * until the server has answered, for a few seconds at most. `using` does the same.
    */
   releaseSync(): void {
-    this.#end();
+    this.#beginRelease();
     const failure = this.#native.release();
     if (failure) throw new TenureError(failure);
   }
@@ -173,7 +176,7 @@ export class Guard extends EventEmitter {
    * Lets others hold the lock for a while, as for a long network call, until `resume()` of the returned object. Then this guard
    * holds it again, before processes that wait already, and `resume()` says whether others held it meanwhile.
    *
-   * While it is suspended, `check()` throws `TENURE_LOST`, and `release()` gives it up for good. Rejects with
+   * While it is suspended, `check()` throws `TENURE_LOST`, `fence` is null, and `release()` gives it up for good. Rejects with
    * `TENURE_UNSUPPORTED` for a shared lock, one with slots, without a record or on a server, and while another guard of this
    * process holds it too: the lock stays held.
    *
@@ -187,7 +190,7 @@ export class Guard extends EventEmitter {
     if (this.#state !== "held") throw new TenureError(this.#notHeld());
     const suspended = addon().NativeSuspended.of(this.#native);
     if (!(suspended instanceof addon().NativeSuspended)) {
-      if (this.#native.released) this.#end();
+      if (!this.#native.isHeld()) this.#end("given up");
       throw new TenureError(suspended);
     }
     this.#state = "suspended";
@@ -197,7 +200,7 @@ export class Guard extends EventEmitter {
       guard: this,
       over: () => {
         if (this.#suspended === suspended) return undefined;
-        return this.#state === "held" ? "the lock is not suspended" : "the lock was released";
+        return this.#state === "held" ? "the lock is not suspended" : `the lock was ${this.#state}`;
       },
       resumed: (native) => {
         this.#native = native;
@@ -208,21 +211,33 @@ export class Guard extends EventEmitter {
         this.#watchLoss?.();
       },
       failed: () => {
-        if (this.#suspended === suspended) this.#end();
+        if (this.#suspended === suspended) this.#end("given up");
       },
     });
   }
 
+  /** Begins a release. Throws if the lock was given up. */
+  #beginRelease(): void {
+    const failure = this.#state === "given up" ? this.#notHeld() : undefined;
+    this.#end("released");
+    if (failure) throw new TenureError(failure);
+  }
+
   /** Notes that the lock is not held any more, and gives a suspended one up. */
-  #end(): void {
-    this.#state = "released";
+  #end(state: "released" | "given up"): void {
+    this.#state = state;
     held.delete(this);
     this.#suspended?.giveUp();
     this.#suspended = undefined;
   }
 
   #notHeld(): Failure {
-    const why = this.#state === "suspended" ? "is suspended" : "was released";
+    const why = {
+      suspended: "is suspended",
+      "given up": "was given up: it could not be suspended or resumed",
+      released: "was released",
+      held: "is held",
+    }[this.#state];
     return { code: "TENURE_LOST", message: `${this.path}: the lock ${why}`, path: this.path };
   }
 

@@ -54,8 +54,8 @@ export class Suspended {
   /**
    * Acquires the lock again, before processes that wait already. The guard that was suspended holds it from then on.
    *
-   * Rejects like `Lock.acquire`, and the lock is then given up for good; with an `Error` if the lock is not suspended, as in a
-   * second call.
+   * Rejects like `Lock.acquire`, and the lock is then given up for good: the guard's `release()` rejects with `TENURE_LOST`.
+   * Rejects with an `Error` if the lock is not suspended, as in a second call.
    */
   async resume(options: WaitOptions = {}): Promise<Resumed> {
     checkOptions("resume", options, WAIT);

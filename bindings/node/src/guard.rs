@@ -121,6 +121,12 @@ impl NativeGuard {
         })
     }
 
+    /// Whether `release` and `NativeSuspended.of` have not taken the lock from this object.
+    #[napi]
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, State::Held(_))
+    }
+
     /// Whether this is a shared lock.
     #[napi(getter)]
     pub fn shared(&self) -> bool {

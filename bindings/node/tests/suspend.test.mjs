@@ -14,6 +14,7 @@ test("a suspended lock lets others in, and says whether they held", async (t) =>
   let suspended = await guard.suspend();
   assert(suspended instanceof Suspended);
   assert.throws(() => guard.check(), { code: "TENURE_LOST", message: /suspended/ });
+  assert.equal(guard.fence, null);
   const found = statusSync(path);
   assert.equal(found.state, "free");
   assert.deepEqual(found.suspended, [{ pid: process.pid, fence }]);
@@ -59,10 +60,15 @@ test("a resume that fails gives the lock up", async (t) => {
     const suspended = await guard.suspend();
     const other = await lock(path);
     await assert.rejects(suspended.resume(options), options.signal ? /mine/ : { code: "TENURE_BUSY" });
-    await assert.rejects(suspended.resume(), /was released/);
+    await assert.rejects(suspended.resume(), /was given up/);
     assert.throws(() => guard.check(), { code: "TENURE_LOST" });
+    assert.equal(guard.fence, null);
     assert.deepEqual(statusSync(path).suspended, []);
+    // The release says so, once.
+    if (options.signal) assert.throws(() => guard.releaseSync(), { code: "TENURE_LOST", message: /given up/ });
+    else await assert.rejects(guard.release(), { code: "TENURE_LOST", message: /given up/ });
     await guard.release();
+    guard.releaseSync();
     await other.release();
   }
 });

@@ -18,6 +18,7 @@ use crate::timeout::Timeout;
 const FORKED: &str = "the parent process holds the lock, not this forked child";
 pub(crate) const RELEASED: &str = "the lock was released";
 const SUSPENDED: &str = "the lock is suspended";
+const GIVEN_UP: &str = "the lock was given up: it could not be suspended or resumed";
 
 /// A held lock, which acquire() and ``with`` return. It is released by release(), at the end of a with block, or when the
 /// last reference to it is dropped.
@@ -67,6 +68,8 @@ enum Slot {
     Suspended(tenure::Suspended),
     /// It is being resumed.
     Resuming,
+    /// It could not be suspended or resumed, which the next release reports.
+    GivenUp,
     Released,
 }
 
@@ -127,18 +130,42 @@ impl Guard {
     }
 
     fn not_held(&self, py: Python<'_>) -> PyErr {
-        let why = if matches!(*self.slot(), Slot::Released) { RELEASED } else { SUSPENDED };
+        let why = match *self.slot() {
+            Slot::Released => RELEASED,
+            Slot::GivenUp => GIVEN_UP,
+            _ => SUSPENDED,
+        };
         error::lost(py, &self.target, why)
     }
 
-    /// Gives a suspended lock up. One that is being resumed is released once it is held.
+    /// Gives a suspended lock up at its release. One that is being resumed is released once it is held.
+    fn release_suspended(&self, py: Python<'_>) {
+        self.end_suspension(py, Slot::Released);
+    }
+
+    /// Gives a suspended lock up whose wait failed.
     pub(crate) fn give_up_suspended(&self, py: Python<'_>) {
+        self.end_suspension(py, Slot::GivenUp);
+    }
+
+    fn end_suspension(&self, py: Python<'_>, end: Slot) {
         let mut slot = self.slot();
         if matches!(*slot, Slot::Suspended(_) | Slot::Resuming) {
-            let suspended = std::mem::replace(&mut *slot, Slot::Released);
+            let suspended = std::mem::replace(&mut *slot, end);
             drop(slot);
             py.detach(|| drop(suspended));
         }
+    }
+
+    /// Raises Lost, once, if the lock was given up.
+    fn report_given_up(&self, py: Python<'_>) -> PyResult<()> {
+        let mut slot = self.slot();
+        if !matches!(*slot, Slot::GivenUp) {
+            return Ok(());
+        }
+        *slot = Slot::Released;
+        drop(slot);
+        Err(error::lost(py, &self.target, GIVEN_UP))
     }
 
     /// Suspends the lock.
@@ -153,8 +180,7 @@ impl Guard {
                 Ok(())
             }
             Err(error) => {
-                // It was released.
-                *slot = Slot::Released;
+                *slot = Slot::GivenUp;
                 drop(slot);
                 Err(error::exception(py, &error))
             }
@@ -172,6 +198,7 @@ impl Guard {
             other => {
                 let why = match &other {
                     Slot::Released => RELEASED,
+                    Slot::GivenUp => GIVEN_UP,
                     Slot::Resuming => "the lock is being resumed already",
                     _ => "the lock is not suspended",
                 };
@@ -202,10 +229,11 @@ impl Guard {
                 Ok(meanwhile)
             }
             (state, resumed) => {
+                // `Released` if another thread or task released it meanwhile.
+                *slot = if matches!(state, Slot::Resuming | Slot::GivenUp) { Slot::GivenUp } else { Slot::Released };
                 drop(slot);
                 let error = match resumed {
                     Err(error) => error,
-                    // It was released meanwhile, by another thread or task.
                     Ok(resumed) => {
                         py.detach(|| drop(resumed));
                         error::lost(py, &self.target, RELEASED)
@@ -218,8 +246,8 @@ impl Guard {
     }
 
     fn release_guard(&self, py: Python<'_>) -> PyResult<()> {
-        self.give_up_suspended(py);
-        let Some(guard) = self.take(py, Slot::Released) else { return Ok(()) };
+        self.release_suspended(py);
+        let Some(guard) = self.take(py, Slot::Released) else { return self.report_given_up(py) };
         // Only the release of a lock with a lease waits for a server.
         match guard.lease().and_then(|_| green_threads(py)) {
             Some(green) => match py.detach(|| Releasing::start(guard)).or_raise(py)? {
@@ -232,10 +260,10 @@ impl Guard {
 
     /// Releases. Returns what is left to wait for.
     fn start_release(&self, py: Python<'_>) -> PyResult<Option<Releasing>> {
-        self.give_up_suspended(py);
+        self.release_suspended(py);
         match self.take(py, Slot::Released) {
             Some(guard) => py.detach(|| Releasing::start(guard)).or_raise(py),
-            None => Ok(None),
+            None => self.report_given_up(py).map(|()| None),
         }
     }
 
@@ -245,7 +273,7 @@ impl Guard {
     }
 
     pub(crate) fn is_released(&self) -> bool {
-        matches!(*self.slot(), Slot::Released)
+        matches!(*self.slot(), Slot::Released | Slot::GivenUp)
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -302,10 +330,12 @@ impl LeaseLeft {
 #[pymethods]
 impl Guard {
     /// The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than
-    /// it has seen. None for a shared lock and for one without a record.
+    /// it has seen. None for a shared lock and for one without a record, while the lock is suspended, and after a resume that
+    /// failed: nothing may be written then.
     #[getter]
     fn fence(&self) -> Option<u64> {
-        self.facts().fence
+        let is_held = !matches!(*self.slot(), Slot::Suspended(_) | Slot::Resuming | Slot::GivenUp);
+        self.facts().fence.filter(|_| is_held)
     }
 
     /// The previous holder, if it died or was revoked while it held: the protected data may be half-written. None if it
@@ -388,7 +418,7 @@ impl Guard {
     /// Lets others hold the lock for a while, as for a long network call, until resume() of the returned object. Then this
     /// guard holds it again, before processes that wait already, and resume() says whether others held it meanwhile.
     ///
-    /// While it is suspended, check() raises Lost, and release() gives it up for good.
+    /// While it is suspended, check() raises Lost, fence is None, and release() gives it up for good.
     ///
     /// ::
     ///
@@ -423,7 +453,7 @@ impl Guard {
         suspended_of(slf, timeout.or(Timeout::Forever))
     }
 
-    /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
+    /// Releases the lock. A second call does nothing. Raises Lost if the lock had been lost, also by a resume that failed.
     ///
     /// On a server it waits for the answer, for a few seconds at most, and raises Unreachable without one. The lock is then
     /// free when its lease is over.
@@ -475,11 +505,12 @@ impl Guard {
         let target = tenure::escape::path(&self.target);
         let state = match () {
             () if !self.is_own_process() => "of the parent process",
+            () if matches!(*self.slot(), Slot::GivenUp) => "given up",
             () if self.is_released() => "released",
             () if self.is_suspended() => "suspended",
             () => "held",
         };
-        let fence = self.facts().fence.map_or("no fence".to_owned(), |fence| format!("fence {fence}"));
+        let fence = self.fence().map_or("no fence".to_owned(), |fence| format!("fence {fence}"));
         format!("<tenure.Guard {target}, {fence}, {state}>")
     }
 }

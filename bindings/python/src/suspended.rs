@@ -76,7 +76,8 @@ impl Suspended {
     ///     timeout: How long to wait, in seconds. None waits without a limit. The default is that of ``suspended()``.
     ///
     /// Raises:
-    ///     tenure.Busy: After the timeout. The lock is given up for good, as after any other error.
+    ///     tenure.Busy: After the timeout. The lock is given up for good, as after any other error, and the guard's release()
+    ///         raises Lost.
     ///     RuntimeError: If the lock is not suspended, as in a second call.
     #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
     fn resume(&self, py: Python<'_>, timeout: Timeout) -> PyResult<bool> {

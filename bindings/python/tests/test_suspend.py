@@ -18,6 +18,7 @@ def test_a_block_lets_others_in_and_says_whether_they_held(tmp_path: Path) -> No
             found = tenure.status(tmp_path / "t")
             assert found.state == "free" and [one.pid for one in found.suspended] == [os.getpid()]
             assert found.suspended[0].fence == fence
+            assert guard.fence is None and "no fence" in repr(guard)
             with pytest.raises(tenure.Lost, match="suspended"):
                 guard.check()
         assert (suspended.changed, suspended.meanwhile) == (False, "nobody")
@@ -85,6 +86,9 @@ def test_tasks_suspend_and_resume(tmp_path: Path) -> None:
             other.release()
             assert guard.lost and tenure.status(tmp_path / "t").state == "free"
             assert tenure.status(tmp_path / "t").suspended == []
+            assert guard.fence is None
+            with pytest.raises(tenure.Lost, match="given up"):
+                await guard.release_async()
 
     asyncio.run(run())
 
@@ -96,11 +100,24 @@ def test_a_resume_that_finds_the_lock_busy_gives_it_up(tmp_path: Path) -> None:
     other = lock.acquire()
     with pytest.raises(tenure.Busy):
         suspended.resume(timeout=0)
-    with pytest.raises(RuntimeError, match="released"):
+    with pytest.raises(RuntimeError, match="given up"):
         suspended.resume()
-    with pytest.raises(tenure.Lost):
+    with pytest.raises(tenure.Lost, match="given up"):
         guard.check()
+    assert guard.fence is None and guard.lost and "given up" in repr(guard)
+    # The release says so, once.
+    with pytest.raises(tenure.Lost, match="given up"):
+        guard.release()
     guard.release()
+    other.release()
+
+    # So does the end of a block in which the failure was passed over.
+    with pytest.raises(tenure.Lost, match="given up"):
+        with lock as guard:
+            suspended = guard.suspend()
+            other = lock.acquire()
+            with pytest.raises(tenure.Busy):
+                suspended.resume(timeout=0)
     other.release()
 
     with pytest.raises(ValueError, match="mine") as raised:

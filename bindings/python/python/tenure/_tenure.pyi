@@ -242,7 +242,8 @@ class Guard:
     @property
     def fence(self) -> Optional[int]:
         """The fencing token, greater than that of every earlier holder. A resource that checks it refuses a smaller one than
-        it has seen. None for a shared lock and for one without a record.
+        it has seen. None for a shared lock and for one without a record, while the lock is suspended, and after a resume that
+        failed: nothing may be written then.
         """
     @property
     def previous(self) -> Optional[Holder]:
@@ -282,7 +283,7 @@ class Guard:
         """Lets others hold the lock for a while, as for a long network call, until resume() of the returned object. Then this
         guard holds it again, before processes that wait already, and resume() says whether others held it meanwhile.
 
-        While it is suspended, check() raises Lost, and release() gives it up for good.
+        While it is suspended, check() raises Lost, fence is None, and release() gives it up for good.
 
         ::
 
@@ -311,7 +312,7 @@ class Guard:
             timeout: How long the end of the block waits for the lock, in seconds. None waits without a limit.
         """
     def release(self) -> None:
-        """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost.
+        """Releases the lock. A second call does nothing. Raises Lost if the lock had been lost, also by a resume that failed.
 
         On a server it waits for the answer, for a few seconds at most, and raises Unreachable without one. The lock is then
         free when its lease is over.
@@ -365,7 +366,8 @@ class Suspended:
             timeout: How long to wait, in seconds. None waits without a limit. The default is that of ``suspended()``.
 
         Raises:
-            tenure.Busy: After the timeout. The lock is given up for good, as after any other error.
+            tenure.Busy: After the timeout. The lock is given up for good, as after any other error, and the guard's release()
+                raises Lost.
             RuntimeError: If the lock is not suspended, as in a second call.
         """
     def resume_async(self, timeout: Union[float, None, EllipsisType] = ...) -> Coroutine[None, None, bool]:
@@ -529,8 +531,6 @@ def list(folder: _Path, *, recursive: bool = False) -> List[Status]:
 
     Raises:
         tenure.Unreachable: If the server does not answer, within a few seconds.
-    Raises:
-        tenure.Unreachable: If the server does not answer, within a few seconds.
     """
 def slots(path: _Path) -> List[Status]:
     """Returns the slots of a path (``slots=`` of tenure.Lock) that are held or stale, in the order of their numbers.
@@ -545,6 +545,8 @@ def slots(path: _Path) -> List[Status]:
     Args:
         path: The protected path, or the target on a server, as for tenure.Lock.
 
+    Raises:
+        tenure.Unreachable: If the server does not answer, within a few seconds.
     """
 def deadlocks(folder: _Path, *, recursive: bool = False) -> List[List[CircleWait]]:
     """Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for
