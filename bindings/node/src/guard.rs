@@ -238,12 +238,6 @@ impl NativeGuard {
         Ok(())
     }
 
-    /// Whether the guard was released or suspended. A suspension that failed may have released it.
-    #[napi(getter)]
-    pub fn released(&self) -> bool {
-        matches!(self.state, State::Released(_))
-    }
-
     /// Returns true if the lock was lost since `watch`.
     #[napi]
     pub fn is_lost(&mut self) -> bool {

@@ -111,8 +111,9 @@ test("a suspension that fails at its release gives the lock up", async (t) => {
     chmodSync(dir, 0o555);
     await assert.rejects(guard.suspend(), { code: /^TENURE_/ });
     chmodSync(dir, 0o755);
-    assert.throws(() => guard.check(), { code: "TENURE_LOST", message: /was released/ });
-    await assert.rejects(guard.suspend(), { code: "TENURE_LOST", message: /was released/ });
+    assert.throws(() => guard.check(), { code: "TENURE_LOST", message: /was given up/ });
+    await assert.rejects(guard.suspend(), { code: "TENURE_LOST", message: /was given up/ });
+    await assert.rejects(guard.release(), { code: "TENURE_LOST", message: /was given up/ });
     await guard.release();
     await (await lock(`${dir}/t`)).release();
   } finally {
