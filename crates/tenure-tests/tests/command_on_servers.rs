@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::io::{BufRead, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 use tenure::Lock;
 use tenure_tests::servers::Silent;
 use tenure_tests::servers::etcd::{self, Cluster};
+use tenure_tests::servers::network::Late;
 use tenure_tests::servers::postgres::{self, Postgres};
 use tenure_tests::{has_ended, signal, tenure_program, until};
 
@@ -335,4 +337,31 @@ fn a_file_may_be_named_like_a_server() {
     let folder = tenure_tests::folder();
     let mut command = tenure(&["run", "./etcd://a", "--", "sh", "-c", "test -e etcd:/a.lock"]);
     assert!(command.current_dir(folder.path()).status().unwrap().success());
+}
+
+/// An acquire of a slot waits for one answer after the other. A signal ends it whichever that is, and leaves nothing.
+#[test]
+fn a_signal_ends_the_wait_for_a_slot_also_between_two_locks() {
+    if !etcd::there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let target = cluster.target("s", 30);
+    let _held = Running::from(&["run", "--slots", "1", &target, "--", "sh", "-c", "echo $$; read line"]);
+    // The end of the range in which the slots are.
+    let late = Late::going_on_at(cluster.address(0), 2379, |bytes| bytes == b"lot.");
+    let slow = format!("etcd://{}:2379/s?ttl=30s", late.address());
+    let mut counts = tenure(&["run", "--quiet", "--slots", "1", &slow, "--", "true"]).spawn().unwrap();
+    late.await_request();
+    signal(counts.id(), libc::SIGTERM);
+    late.let_through();
+    let mut ended = None;
+    until("the command has ended", || {
+        ended = counts.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().signal(), Some(libc::SIGTERM));
+    for part in ["s.slots", "s.next"] {
+        assert_eq!(json(&["status", "--json", &cluster.target(part, 30)])["state"], "free", "{part}");
+    }
 }

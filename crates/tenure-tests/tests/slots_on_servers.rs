@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tenure_tests::servers::network::Late;
-use tenure_tests::servers::{etcd, postgres, receive_soon};
+use tenure_tests::servers::{Silent, etcd, postgres, receive_soon, soon};
 use tenure_tests::{Actor, until};
 
 enum Server {
@@ -195,6 +195,22 @@ fn a_count_that_was_broken_admits_none_too_many() {
     assert_eq!(slots(&mut two, &target)[..2], [json!(["held", two.pid()]), json!(["held", other.pid()])]);
     two.must("release g");
     assert_eq!(granted(&mut counts)["slot"], 0);
+}
+
+/// Also an acquire that waits for its turn to count knows at its deadline that the server was silent.
+#[test]
+fn a_silent_server_is_unreachable_and_not_busy() {
+    for (port, words) in [(2379, "s?ttl=300s"), (5432, "postgres?lock=s&ttl=300s")] {
+        let silent = Silent::at(port);
+        let scheme = if port == 2379 { "etcd" } else { "postgres" };
+        let mut actor = opened(&format!("{scheme}://app@{}:{port}/{words}", silent.address()), 2);
+        for line in ["acquire l g 1", "acquire l g 1000", "acquire l g never"] {
+            let refused = soon(&mut actor, line);
+            assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
+        }
+        actor.must("async l g 1000");
+        assert_eq!(receive_soon(&mut actor, "the end of the wait")["kind"], "unreachable");
+    }
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::sys::Signals;
 /// How long a signal waits for a server to remove this process from its queue.
 const LEAVE_QUEUE: Duration = Duration::from_secs(1);
 
+/// The pause before that is done again, for a thread that has yet to begin its wait.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// Which thread updates the date in the record, by which other programs judge a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refresh {
@@ -155,7 +158,13 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
             (Some(signal), arrived) => {
                 drop(arrived);
                 if server.is_some() {
-                    server::give_up_waits(LEAVE_QUEUE);
+                    // A single call misses an acquire that has yet to begin.
+                    while !worker.is_finished() {
+                        // A further signal would wake this thread again and again.
+                        let _ = next_ending_signal(signals);
+                        server::give_up_waits(LEAVE_QUEUE);
+                        let _ = signals.wait(None, Some(AGAIN));
+                    }
                     let _ = worker.join();
                 }
                 return Err(Stop::Signalled(signal));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -56,6 +56,15 @@ pub(crate) fn has_room(holders: impl Iterator<Item = Option<u32>>, limit: u32) -
     count < smallest
 }
 
+/// An acquire of a slot on a server: it waits for several locks, one after the other.
+pub(crate) trait SlotAcquire: Send + Sync {
+    /// Ends the acquire from outside, in whatever step it is.
+    fn give_up(&self);
+
+    /// Waits until the acquire has returned, or until `end`. Then it has no lock at the server but the one that it was granted.
+    fn await_returned(&self, end: Instant);
+}
+
 /// The locks of which the slots of a name on a server consist.
 pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
     /// The name of which the slots are.
@@ -73,6 +82,9 @@ pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
 
     /// Returns whether `thread` of this process acquired what it holds of a slot.
     fn is_held_by(&self, number: u32, thread: ThreadId) -> bool;
+
+    /// Makes an acquire known that begins, so that the end of the program gives it up.
+    fn add_waiting(&self, acquire: Weak<dyn SlotAcquire>);
 
     /// Returns the status of the lock without slots.
     fn status(&self) -> Result<Status>;

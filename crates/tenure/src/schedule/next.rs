@@ -104,11 +104,6 @@ impl Taken {
     pub(crate) fn new(tenure: Arc<dyn Tenure>) -> Taken {
         Taken(Some(tenure))
     }
-
-    /// Releases the lock, and returns whether it was held to the end.
-    pub(crate) fn release(mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), Tenure::release)
-    }
 }
 
 impl Drop for Taken {

@@ -1,12 +1,13 @@
 //! The patience of an acquire: how long it waits, and whether its caller has given it up.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::model::error::{Error, Result};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::slots::SlotAcquire;
 use crate::model::tenure::{Begun, Pending, Tenure};
 use crate::sys::{self, FileWatch, Wakeup};
 
@@ -19,6 +20,19 @@ pub(crate) struct Patience {
     deadline: Option<Instant>,
     wakeup: Arc<Bell>,
     given_up: AtomicBool,
+    /// Whether the acquire has returned, and has no lock but the one that it was granted.
+    returned: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Records the return of an acquire when it is dropped, also after a panic.
+pub(crate) struct Returns<'a>(pub(crate) &'a Patience);
+
+impl Drop for Returns<'_> {
+    fn drop(&mut self) {
+        *self.0.returned() = true;
+        self.0.changed.notify_all();
+    }
 }
 
 /// Wakes the thread that waits, as a [`Waker`].
@@ -43,7 +57,8 @@ pub(crate) enum Waited {
 impl Patience {
     pub(crate) fn new(deadline: Option<Instant>) -> Result<Patience> {
         let wakeup = Wakeup::new().map_err(|error| Error::io("eventfd", "a wake-up cannot be made", error))?;
-        Ok(Patience { deadline, wakeup: Arc::new(Bell(wakeup)), given_up: AtomicBool::new(false) })
+        let (wakeup, given_up) = (Arc::new(Bell(wakeup)), AtomicBool::new(false));
+        Ok(Patience { deadline, wakeup, given_up, returned: Mutex::new(false), changed: Condvar::new() })
     }
 
     /// Ends the acquire from another thread.
@@ -52,8 +67,41 @@ impl Patience {
         self.wakeup.0.wake();
     }
 
+    fn returned(&self) -> MutexGuard<'_, bool> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the acquire has [returned](Returns), or until `end`.
+    pub(crate) fn await_returned(&self, end: Instant) {
+        let left = end.saturating_duration_since(Instant::now());
+        let _ = self.changed.wait_timeout_while(self.returned(), left, |returned| !*returned);
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Releases a lock on a server, until `end` at most, which is asked again whenever this is woken.
+    pub(crate) fn release(&self, tenure: &Arc<dyn Tenure>, mut end: impl FnMut() -> Instant) -> Result<()> {
+        let waker = Waker::from(Arc::clone(&self.wakeup));
+        if let Some(outcome) = Arc::clone(tenure).start_release() {
+            return outcome;
+        }
+        loop {
+            if let Some(outcome) = tenure.poll_release(&waker) {
+                return outcome;
+            }
+            let end = end();
+            if Instant::now() >= end {
+                let detail = "the server did not answer to the release";
+                return Err(Error::new(ErrorKind::Unreachable, tenure.facts().target, detail));
+            }
+            self.pause(Some(end))?;
+        }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
-        self.given_up.load(Ordering::Acquire) || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.is_given_up() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Waits for the outcome of `queued`, until `until` at most.
@@ -108,6 +156,16 @@ impl Patience {
         let ends = [self.deadline, until].into_iter().flatten().map(|at| at.saturating_duration_since(now));
         let timeout = ends.fold(LONGEST, Duration::min);
         sys::wait_any(None, None, &self.wakeup.0, timeout).map_err(|error| Error::io("poll", "the wait failed", error))
+    }
+}
+
+impl SlotAcquire for Patience {
+    fn give_up(&self) {
+        self.give_up();
+    }
+
+    fn await_returned(&self, end: Instant) {
+        self.await_returned(end);
     }
 }
 

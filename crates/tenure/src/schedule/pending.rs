@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::patience::Patience;
+use super::patience::{Patience, Returns};
 use crate::model::error::{Error, Result};
 use crate::model::tenure::{Pending, Tenure};
 use crate::util::thread_pool;
@@ -29,6 +29,7 @@ impl ThreadedAcquire {
         let ticket = Arc::new(Ticket::new());
         let (settled, shared) = (Arc::clone(&ticket), Arc::clone(&patience));
         let run = move || {
+            let _returns = Returns(&shared);
             let outcome = match acquire(&shared) {
                 Ok(None) => return,
                 Ok(Some(tenure)) => WaitState::Granted(tenure),
@@ -68,6 +69,11 @@ impl Pending for ThreadedAcquire {
         let outcome = self.ticket.give_up();
         self.patience.give_up();
         outcome
+    }
+
+    /// The thread may have locks with which it counts or waits. It gives them back first.
+    fn await_left(&self, end: Instant) {
+        self.patience.await_returned(end);
     }
 
     fn busy(&self) -> Error {

@@ -6,22 +6,21 @@
 //! The first waiter queues for the held slots themselves, whose grants are its events. It keeps such a grant only if its
 //! count says so. Until then the grant is a holder that is counted, and that does not work.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::next::Taken;
-use super::patience::{Patience, Queued, Waited};
+use super::patience::{Patience, Queued, Returns, Waited};
 use super::pending::ThreadedAcquire;
 use super::survey::Survey;
 use super::tenure::SlotTenure;
 use crate::model::error::{Advice, Error, ErrorKind, Result};
+use crate::model::holder::Holder;
 use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
-use crate::model::slots::{MOST, Part, SlotServer, has_room};
+use crate::model::slots::{MOST, Part, SlotAcquire, SlotServer, has_room};
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::LockKind;
@@ -37,8 +36,11 @@ const RETURN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 /// The time that a waiter takes to leave the queues in which it waited no longer.
 const TO_LEAVE: Duration = Duration::from_secs(1);
-/// The time for the survey of an error that names the holders.
-const TO_EXPLAIN: Duration = Duration::from_secs(1);
+/// The time that a server has to answer, however soon the caller's deadline is, and the time of a first request.
+const ANSWER: Duration = Duration::from_secs(1);
+const ASK: Duration = Duration::from_millis(10);
+/// The maximum time of a release.
+const TO_RELEASE: Duration = Duration::from_secs(6);
 
 /// A lock with slots on a server.
 #[derive(Debug)]
@@ -80,20 +82,67 @@ enum Yields {
     No,
 }
 
-/// When the server of a waiter answered last.
-#[derive(Default)]
-struct Silence(Cell<Option<Instant>>);
+/// One acquire.
+struct Acquiring {
+    /// Ends only when the acquire is given up. Each step keeps the deadline, because only the step knows whether the lock is
+    /// busy or the server silent.
+    patience: Arc<Patience>,
+    deadline: Option<Instant>,
+    /// The thread that would wait for itself.
+    thread: Option<ThreadId>,
+    known: Arc<Mutex<Known>>,
+}
 
-impl Silence {
+/// What an acquire knows of its server.
+#[derive(Default)]
+struct Known {
+    /// When the server answered last.
+    answered: Option<Instant>,
+    /// The number of slots that were held when they were counted last, and the first holder.
+    held: Option<(usize, Option<Holder>)>,
+}
+
+fn known(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Acquiring {
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn is_over(&self) -> bool {
+        self.patience.is_given_up() || self.is_late()
+    }
+
+    /// Returns how long a step waits for a lock. Also an acquire whose time is short asks once.
+    fn wait(&self) -> Wait {
+        self.deadline.map_or(Wait::Forever, |deadline| Wait::Until(deadline.max(Instant::now() + ASK)))
+    }
+
+    /// Returns when the server must have answered a request that is sent now.
+    fn answer_by(&self) -> Option<Instant> {
+        self.deadline.map(|deadline| deadline.max(Instant::now() + ANSWER))
+    }
+
+    /// Returns `at`, or the deadline if that comes before.
+    fn until(&self, at: Instant) -> Instant {
+        self.deadline.map_or(at, |deadline| deadline.min(at))
+    }
+
+    fn answered(&self) {
+        known(&self.known).answered = Some(Instant::now());
+    }
+
     /// Returns the outcome of a step, or `None` where the server was silent and is asked again. A waiter that has had an answer
     /// does not fail at the first silence.
-    fn bears<T>(&self, outcome: Result<T>, patience: &Patience) -> Result<Option<T>> {
+    fn bears<T>(&self, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
-            Err(error) if error.is_unreachable() && !error.takes_no_writes() && !patience.is_over() => {
-                if self.0.get().is_none_or(|answered| answered.elapsed() > RETURN) {
+            Err(error) if error.is_unreachable() && !error.takes_no_writes() && !self.is_over() => {
+                if known(&self.known).answered.is_none_or(|answered| answered.elapsed() > RETURN) {
                     return Err(error);
                 }
-                patience.pause(Some(Instant::now() + PAUSE))?;
+                self.patience.pause(Some(self.until(Instant::now() + PAUSE)))?;
                 Ok(None)
             }
             outcome => {
@@ -102,9 +151,41 @@ impl Silence {
             }
         }
     }
+}
 
-    fn answered(&self) {
-        self.0.set(Some(Instant::now()));
+/// A lock that an acquire has while it counts or waits.
+struct Kept<'a> {
+    tenure: Option<Arc<dyn Tenure>>,
+    acquiring: &'a Acquiring,
+}
+
+impl Kept<'_> {
+    /// Releases the lock, and returns whether it was held to the end.
+    fn release(mut self) -> Result<()> {
+        self.end()
+    }
+
+    /// An acquire that is over waits for the server's answer for a moment only.
+    fn end(&mut self) -> Result<()> {
+        let Some(tenure) = self.tenure.take() else { return Ok(()) };
+        let acquiring = self.acquiring;
+        let usual = Instant::now() + TO_RELEASE;
+        let mut end = acquiring.answer_by().map_or(usual, |by| by.min(usual));
+        let mut is_given_up = false;
+        acquiring.patience.release(&tenure, || {
+            if !is_given_up && acquiring.patience.is_given_up() {
+                is_given_up = true;
+                end = end.min(Instant::now() + ANSWER);
+            }
+            end
+        })
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        // Its lease ends in any case.
+        let _ = self.end();
     }
 }
 
@@ -140,27 +221,26 @@ impl Backend for SlotsOnServer {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        let thread = Some(std::thread::current().id());
         let began = Instant::now();
-        let (may_wait, deadline) = self.0.may_wait(kind, wait, began)?;
-        let granted = match may_wait {
-            true => self.0.wait(thread, &Patience::new(deadline)?)?,
-            false => self.0.try_now(thread)?,
-        };
-        granted.ok_or_else(|| self.0.busy().with_waited(began.elapsed()))
+        let (may_wait, acquiring) = self.0.start(kind, wait, Some(std::thread::current().id()))?;
+        let _returns = Returns(&acquiring.patience);
+        self.0.run(may_wait, &acquiring).map_err(|error| match error.is_busy() {
+            true => error.with_waited(began.elapsed()),
+            false => error,
+        })
     }
 
     fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
-        let (may_wait, deadline) = self.0.may_wait(kind, wait, Instant::now())?;
-        // A thread waits for the server's answers, also where the acquire does not wait for a slot.
-        let patience = Arc::new(Patience::new(None)?);
+        let began = Instant::now();
+        let (may_wait, acquiring) = self.0.start(kind, wait, thread)?;
+        let (patience, known) = (Arc::clone(&acquiring.patience), Arc::clone(&acquiring.known));
+        // A thread waits for the server's answers, also where the acquire does not wait for a slot. It keeps the deadline.
         let (parts, again) = (Arc::clone(&self.0), Arc::clone(&self.0));
-        let acquire = move |patience: &Patience| match may_wait {
-            true => parts.wait(thread, patience),
-            false => parts.try_now(thread)?.map(Some).ok_or_else(|| parts.busy()),
+        let acquire = move |_: &Patience| match parts.run(may_wait, &acquiring) {
+            Err(error) if error.is_busy() => Err(error.with_waited(began.elapsed())),
+            outcome => outcome.map(Some),
         };
-        let deadline = deadline.filter(|_| may_wait);
-        let pending = ThreadedAcquire::start(patience, deadline, acquire, move || again.busy())?;
+        let pending = ThreadedAcquire::start(patience, None, acquire, move || again.busy(&known))?;
         Ok(Begun::Pending(Box::new(pending)))
     }
 
@@ -173,41 +253,68 @@ impl Backend for SlotsOnServer {
 }
 
 impl Parts {
-    /// Returns whether the acquire waits, and until when.
-    fn may_wait(&self, kind: LockKind, wait: Wait, now: Instant) -> Result<(bool, Option<Instant>)> {
+    /// Begins an acquire. Returns whether it waits.
+    fn start(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<(bool, Acquiring)> {
         if kind == LockKind::Shared {
             let detail = "a slot cannot be shared";
             return Err(Error::new(ErrorKind::Unsupported, self.server.target(), detail));
         }
+        let now = Instant::now();
         let deadline = wait.deadline(now);
-        Ok((deadline.is_none_or(|deadline| deadline > now), deadline))
+        let may_wait = deadline.is_none_or(|deadline| deadline > now);
+        let deadline = if may_wait { deadline } else { now.checked_add(TO_COUNT) };
+        let patience = Arc::new(Patience::new(None)?);
+        let waiting: Arc<dyn SlotAcquire> = Arc::<Patience>::clone(&patience);
+        self.server.add_waiting(Arc::downgrade(&waiting));
+        Ok((may_wait, Acquiring { patience, deadline, thread, known: Arc::default() }))
     }
 
-    /// Takes one of the locks. `None` at the end of the patience, or, for an acquire that never waits, if it is busy.
-    fn take(
-        &self,
-        part: Part,
-        wait: Wait,
-        thread: Option<ThreadId>,
-        patience: &Patience,
-    ) -> Result<Option<Arc<dyn Tenure>>> {
+    /// Acquires to the outcome.
+    fn run(&self, may_wait: bool, acquiring: &Acquiring) -> Result<Arc<dyn Tenure>> {
+        let granted = match may_wait {
+            true => self.wait(acquiring)?,
+            false => self.try_now(acquiring)?,
+        };
+        if granted.is_none() && acquiring.patience.is_given_up() {
+            let detail = "the wait was given up: the program is about to end";
+            return Err(Error::new(ErrorKind::Busy, self.server.target(), detail));
+        }
+        granted.ok_or_else(|| self.busy(&acquiring.known))
+    }
+
+    /// Takes one of the locks. `None` at the end of the wait, or, for an acquire that never waits, if it is busy.
+    fn take(&self, part: Part, wait: Wait, acquiring: &Acquiring) -> Result<Option<Arc<dyn Tenure>>> {
+        if acquiring.patience.is_given_up() {
+            return Ok(None);
+        }
+        let thread = acquiring.thread.filter(|_| matches!(part, Part::Slot(_)));
+        let answer_by = acquiring.answer_by().filter(|_| wait == Wait::Never);
         let mut queued = match Queued::new(self.server.open(part)?.begin(LockKind::Exclusive, wait, thread)?) {
             Err(tenure) => return Ok(Some(tenure)),
             Ok(queued) => queued,
         };
-        match patience.wait(&mut queued, None)? {
-            Waited::Outcome(Err(error)) if error.is_busy() && wait == Wait::Never => Ok(None),
+        match acquiring.patience.wait(&mut queued, answer_by)? {
+            Waited::Outcome(Err(error)) if error.is_busy() => Ok(None),
             Waited::Outcome(outcome) => outcome.map(Some),
-            Waited::Tick | Waited::Over => Ok(None),
+            Waited::Tick => {
+                let detail = "the server did not answer in time";
+                Err(Error::new(ErrorKind::Unreachable, self.server.target(), detail))
+            }
+            Waited::Over => Ok(None),
         }
     }
 
-    fn try_now(&self, thread: Option<ThreadId>) -> Result<Option<Arc<dyn Tenure>>> {
-        let patience = Patience::new(Instant::now().checked_add(TO_COUNT))?;
+    fn keep<'a>(&self, part: Part, acquiring: &'a Acquiring) -> Result<Option<Kept<'a>>> {
+        let tenure = self.take(part, acquiring.wait(), acquiring)?;
+        Ok(tenure.map(|tenure| Kept { tenure: Some(tenure), acquiring }))
+    }
+
+    fn try_now(&self, acquiring: &Acquiring) -> Result<Option<Arc<dyn Tenure>>> {
         loop {
-            match self.attempt(thread, &patience, Unproven(None), Yields::No, &Silence::default())? {
+            match self.attempt(acquiring, Unproven(None), Yields::No)? {
                 Attempt::Granted(tenure) => return Ok(Some(tenure)),
                 Attempt::Full(_) | Attempt::Over => return Ok(None),
+                Attempt::Miscounted if acquiring.is_over() => return Ok(None),
                 Attempt::Miscounted => {}
             }
         }
@@ -215,27 +322,20 @@ impl Parts {
 
     /// Counts the holders, and takes a slot if there is room for one more: the one that was granted already, or the first that
     /// is free.
-    fn attempt(
-        &self,
-        thread: Option<ThreadId>,
-        patience: &Patience,
-        granted: Unproven,
-        yields: Yields,
-        silence: &Silence,
-    ) -> Result<Attempt> {
-        let Some(counting) = self.take(Part::Count, Wait::Forever, None, patience)? else { return Ok(Attempt::Over) };
-        let counting = Taken::new(counting);
-        silence.answered();
-        let found = self.server.survey(self.limit, None)?;
+    fn attempt(&self, acquiring: &Acquiring, granted: Unproven, yields: Yields) -> Result<Attempt> {
+        let Some(counting) = self.keep(Part::Count, acquiring)? else { return Ok(Attempt::Over) };
+        acquiring.answered();
+        let found = self.server.survey(self.limit, acquiring.answer_by())?;
         let has_turn = yields == Yields::No || !found.is_awaited;
         let mut survey = Survey::at_server(found.slots);
         survey.0.retain(|found| Some(found.number) != granted.number());
+        known(&acquiring.known).held = Some((survey.held().count(), survey.first_holder()));
         if !has_turn || !survey.has_room(self.limit) {
             return Ok(Attempt::Full(survey));
         }
         let taken = match granted.0.is_some() {
             true => granted,
-            false => self.take_free(&survey, thread, patience)?,
+            false => self.take_free(&survey, acquiring)?,
         };
         if taken.0.is_none() {
             return Ok(Attempt::Full(survey));
@@ -248,65 +348,62 @@ impl Parts {
         Ok(Attempt::Granted(Arc::new(SlotTenure { file, target, number, paths: None })))
     }
 
-    fn take_free(&self, survey: &Survey, thread: Option<ThreadId>, patience: &Patience) -> Result<Unproven> {
+    fn take_free(&self, survey: &Survey, acquiring: &Acquiring) -> Result<Unproven> {
         for number in survey.free(self.limit) {
             // A foreign program, or a waiter in the slot's own queue, may have it since.
-            if let Some(tenure) = self.take(Part::Slot(number), Wait::Never, thread, patience)? {
+            if let Some(tenure) = self.take(Part::Slot(number), Wait::Never, acquiring)? {
                 return Ok(Unproven(Some((number, tenure))));
             }
         }
         Ok(Unproven(None))
     }
 
-    /// Waits for a slot. `None` at the end of the patience.
-    fn wait(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
+    /// Waits for a slot. `None` at the end of the wait.
+    fn wait(&self, acquiring: &Acquiring) -> Result<Option<Arc<dyn Tenure>>> {
         // While none waits, this one need not either.
-        let silence = Silence::default();
-        let attempt = self.attempt(thread, patience, Unproven(None), Yields::Yes, &silence);
-        match silence.bears(attempt, patience)? {
+        let attempt = self.attempt(acquiring, Unproven(None), Yields::Yes);
+        match acquiring.bears(attempt)? {
             Some(Attempt::Granted(tenure)) => return Ok(Some(tenure)),
             Some(Attempt::Over) => return Ok(None),
-            Some(Attempt::Full(survey)) => self.refuse_deadlock(&survey, thread)?,
+            Some(Attempt::Full(survey)) => self.refuse_deadlock(&survey, acquiring.thread)?,
             Some(Attempt::Miscounted) | None => {}
         }
-        let Some(first) = self.take(Part::Next, Wait::Forever, None, patience)? else { return Ok(None) };
-        let _first = Taken::new(first);
-        self.wait_as_first(thread, patience, &silence)
+        if acquiring.is_over() {
+            return Ok(None);
+        }
+        let Some(_first) = self.keep(Part::Next, acquiring)? else { return Ok(None) };
+        self.wait_as_first(acquiring)
     }
 
     /// Waits for room, as the first of those that wait.
-    fn wait_as_first(
-        &self,
-        thread: Option<ThreadId>,
-        patience: &Patience,
-        silence: &Silence,
-    ) -> Result<Option<Arc<dyn Tenure>>> {
+    fn wait_as_first(&self, acquiring: &Acquiring) -> Result<Option<Arc<dyn Tenure>>> {
         let mut queues = BTreeMap::new();
         let mut granted = Unproven(None);
-        loop {
+        while !acquiring.is_over() {
             let kept = std::mem::replace(&mut granted, Unproven(None));
-            let attempt = self.attempt(thread, patience, kept, Yields::No, silence);
-            let survey = match silence.bears(attempt, patience)? {
+            let attempt = self.attempt(acquiring, kept, Yields::No);
+            let survey = match acquiring.bears(attempt)? {
                 Some(Attempt::Granted(tenure)) => {
                     // A place that is left later may be granted meanwhile, and would look like a holder.
                     Queued::leave_all(&mut queues, Instant::now() + TO_LEAVE);
                     return Ok(Some(tenure));
                 }
-                Some(Attempt::Over) => return Ok(None),
+                Some(Attempt::Over) => break,
                 Some(Attempt::Full(survey)) => survey,
                 Some(Attempt::Miscounted) | None => continue,
             };
             // Later a slot may be granted to this acquire that it has not seen yet.
             if queues.is_empty() {
-                self.refuse_deadlock(&survey, thread)?;
+                self.refuse_deadlock(&survey, acquiring.thread)?;
             }
-            let is_complete = self.queue_for(&survey, &mut queues, thread)?;
-            let look = Instant::now() + LOOK;
-            match patience.wait_any(&mut queues, (!is_complete).then_some(look))? {
-                (_, Waited::Over) => return Ok(None),
+            let is_complete = self.queue_for(&survey, &mut queues, acquiring)?;
+            let look = acquiring.until(Instant::now() + LOOK);
+            match acquiring.patience.wait_any(&mut queues, (!is_complete).then_some(look))? {
+                (_, Waited::Over) => break,
                 (_, Waited::Tick) => {}
+                (_, Waited::Outcome(Err(error))) if error.is_busy() => break,
                 (number, Waited::Outcome(outcome)) => {
-                    let Some(tenure) = silence.bears(outcome, patience)? else { continue };
+                    let Some(tenure) = acquiring.bears(outcome)? else { continue };
                     // Of several that were granted it keeps one, and a slot beyond its own number is another's.
                     queues.retain(|_, queued: &mut Queued| !queued.abandon_grant());
                     granted = Unproven(Some((number, tenure)));
@@ -316,10 +413,13 @@ impl Parts {
                 }
             }
         }
+        // Before it leaves the place of the first.
+        Queued::leave_all(&mut queues, Instant::now() + TO_LEAVE);
+        Ok(None)
     }
 
     /// Queues for the slots that are held. Returns whether the end of each ends the wait.
-    fn queue_for(&self, survey: &Survey, queues: &mut BTreeMap<u32, Queued>, thread: Option<ThreadId>) -> Result<bool> {
+    fn queue_for(&self, survey: &Survey, queues: &mut BTreeMap<u32, Queued>, acquiring: &Acquiring) -> Result<bool> {
         for found in survey.held() {
             if queues.contains_key(&found.number) {
                 continue;
@@ -329,7 +429,7 @@ impl Parts {
             }
             let slot = self.server.open(Part::Slot(found.number))?;
             // A server's lock is never granted at once.
-            if let Ok(queued) = Queued::new(slot.begin(LockKind::Exclusive, Wait::Forever, thread)?) {
+            if let Ok(queued) = Queued::new(slot.begin(LockKind::Exclusive, acquiring.wait(), acquiring.thread)?) {
                 queues.insert(found.number, queued);
             }
         }
@@ -350,13 +450,19 @@ impl Parts {
         Err(error.with_hint("release a slot first").with_advice(Advice::Reenter))
     }
 
-    fn busy(&self) -> Error {
-        let found = self.server.survey(self.limit, Instant::now().checked_add(TO_EXPLAIN)).unwrap_or_default();
-        let survey = Survey::at_server(found.slots);
-        let (limit, held, target) = (self.limit, survey.held().count(), self.server.target());
-        let detail = format!("no slot of {limit} is free: {held} held, as by another process");
+    /// Returns the error of an acquire that got no slot in its time. It asks the server nothing.
+    fn busy(&self, known_by_acquire: &Mutex<Known>) -> Error {
+        let (held, holder) = match &known(known_by_acquire).held {
+            Some((held, holder)) => (Some(*held), holder.clone()),
+            None => (None, None),
+        };
+        let (limit, target) = (self.limit, self.server.target());
+        let detail = match held {
+            Some(held) => format!("no slot of {limit} is free: {held} held, as by another process"),
+            None => "its slots could not be counted in time: others count them".to_owned(),
+        };
         Error::new(ErrorKind::Busy, target, detail)
             .with_hint(format!("`tenure status {}` says more", crate::util::text::word(target)))
-            .with_holder(survey.first_holder())
+            .with_holder(holder)
     }
 }

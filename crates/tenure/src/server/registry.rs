@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::pending::PendingAcquire;
 use super::tenure::ServerTenure;
 use crate::model::error::{Error, ErrorKind};
+use crate::model::slots::SlotAcquire;
 use crate::sys::ForkLocal;
 use crate::util::thread_pool;
 
@@ -25,6 +26,22 @@ pub(super) fn add_waiting(pending: &Arc<PendingAcquire>) {
         waiting.retain(|pending| pending.strong_count() > 0);
     }
     waiting.push(Arc::downgrade(pending));
+}
+
+/// The acquires of slots. Each waits for one lock after the other, and for some requests.
+type WaitingForSlots = Vec<Weak<dyn SlotAcquire>>;
+
+fn waiting_for_slots() -> MutexGuard<'static, WaitingForSlots> {
+    static WAITING: ForkLocal<Mutex<WaitingForSlots>> = ForkLocal::new();
+    WAITING.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn add_waiting_for_slots(acquire: Weak<dyn SlotAcquire>) {
+    let mut waiting = waiting_for_slots();
+    if waiting.len().is_power_of_two() {
+        waiting.retain(|acquire| acquire.strong_count() > 0);
+    }
+    waiting.push(acquire);
 }
 
 /// The tenures of each target: several where they are shared.
@@ -76,6 +93,9 @@ pub(super) fn all_held() -> Vec<Arc<ServerTenure>> {
 /// ```
 pub fn give_up_waits(limit: Duration) {
     let end = Instant::now() + limit;
+    // First, so that none of them goes on to wait for another lock.
+    let slots: Vec<_> = waiting_for_slots().iter().filter_map(Weak::upgrade).collect();
+    slots.iter().for_each(|acquire| acquire.give_up());
     let all = std::mem::take(&mut *waiting());
     let (sender, released) = channel();
     let mut returning = Vec::new();
@@ -94,6 +114,7 @@ pub fn give_up_waits(limit: Duration) {
     }
     drop(sender);
     returning.iter().for_each(|pending| pending.await_place_returned(end));
+    slots.iter().for_each(|acquire| acquire.await_returned(end));
     let _: Result<(), _> = released.recv_timeout(end.saturating_duration_since(Instant::now()));
     #[cfg(feature = "etcd")]
     super::etcd::give_idle_leases_back(end.saturating_duration_since(Instant::now()));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::model::rank::Rank;
-use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotServer, number};
+use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotAcquire, SlotServer, number};
 use crate::model::status::{State, Status};
 use crate::model::tenure::Backend;
 use crate::sys;
@@ -109,6 +109,10 @@ impl SlotServer for ServerSlots {
     fn is_held_by(&self, number: u32, thread: ThreadId) -> bool {
         let target = part_of(self.server.url(), Part::Slot(number));
         registry::held_here(&target).iter().any(|tenure| tenure.thread == Some(thread))
+    }
+
+    fn add_waiting(&self, acquire: Weak<dyn SlotAcquire>) {
+        registry::add_waiting_for_slots(acquire);
     }
 
     fn status(&self) -> Result<Status> {
