@@ -139,3 +139,21 @@ fn a_lease_that_is_lost_while_another_lock_is_waited_for_ends_the_call() {
     assert!(error.is_lost(), "{error}");
     until("the file is free", || status(&file).unwrap().state == State::Free);
 }
+
+/// Slots of a target and its lock without slots are two locks, and the slots of one target are one.
+#[test]
+fn slots_are_another_lock_than_the_plain_one() {
+    let folder = folder();
+    let file = folder.path().join("a").display().to_string();
+    let with_slots = |target: &str| Lock::options().slots(2).open(target).unwrap();
+    let guards = acquire_all(&[Lock::open(&file).unwrap(), with_slots(&file)], Wait::Never).unwrap();
+    assert_eq!(guards.iter().map(|guard| guard.slot()).collect::<Vec<_>>(), [None, Some(0)]);
+    for target in [&*file, "etcd://127.0.0.1:1/a", "postgres://app@127.0.0.1:1/db?lock=a"] {
+        let refused = acquire_all(&[with_slots(target), with_slots(target)], Wait::Never).unwrap_err();
+        assert!(refused.is_invalid_target(), "{refused}");
+        if target != file {
+            let refused = acquire_all(&[Lock::open(target).unwrap(), with_slots(target)], Wait::Never).unwrap_err();
+            assert!(refused.is_unreachable(), "{refused}");
+        }
+    }
+}

@@ -70,7 +70,8 @@ pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
     /// The name of which the slots are.
     fn target(&self) -> &Path;
 
-    /// Returns the place of the target's lock in the order in which several are acquired.
+    /// Returns the place of these slots in the order in which several locks are acquired: that of [`Part::Count`], because the
+    /// lock without slots is another.
     fn rank(&self) -> Rank;
 
     /// Opens one of the locks.

@@ -124,7 +124,8 @@ impl Backend for SlotsLock {
     }
 
     fn rank(&self) -> Result<Rank> {
-        self.0.paths.folder.rank_of(&self.0.paths.target_path)
+        // The lock without slots is another.
+        self.0.count.rank()
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {

@@ -87,7 +87,9 @@ impl SlotServer for ServerSlots {
     }
 
     fn rank(&self) -> Rank {
-        self.server.url().rank()
+        let mut url = self.server.url().clone();
+        url.name = name_of(&url, Part::Count);
+        url.rank()
     }
 
     fn open(&self, part: Part) -> Result<Arc<dyn Backend>> {
