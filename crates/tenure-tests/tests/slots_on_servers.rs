@@ -197,6 +197,42 @@ fn a_count_that_was_broken_admits_none_too_many() {
     assert_eq!(granted(&mut counts)["slot"], 0);
 }
 
+/// The first waiter queues for several slots, each in a session, and leaves one to the other waiters of its process.
+#[test]
+fn a_waiter_for_a_slot_does_not_take_all_sessions_of_its_process() {
+    if !postgres::there() {
+        return;
+    }
+    let postgres = postgres::Postgres::start();
+    let (target, plain) = (postgres.target("s", 30), postgres.target("plain", 30));
+    let mut holders: Vec<Actor> = (0..3).map(|_| opened(&target, 3)).collect();
+    for (number, holder) in holders.iter_mut().enumerate() {
+        assert_eq!(take(holder), number);
+    }
+    holders[0].must(&format!("open p {plain}"));
+    holders[0].must("acquire p p never");
+    let queued = |name: &str| {
+        let key = "(classid::bigint << 32) | objid::bigint";
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND";
+        let names = format!(
+            "SELECT hashtextextended('{name}' || suffix, 0) FROM (VALUES (''), ('.slot-0'), ('.slot-1'), ('.slot-2')) of (suffix)"
+        );
+        postgres.ask(&format!("{waits} {key} IN ({names})")).trim().to_owned()
+    };
+    let mut waits = opened(&format!("{target}&sessions=2"), 3);
+    waits.must("begin l g forever");
+    until("it queues for a slot", || queued("s") != "0");
+    waits.must(&format!("open p {plain}&sessions=2"));
+    waits.must("begin p p forever");
+    until("it queues for the other lock", || queued("plain") == "1");
+    assert_eq!(queued("s"), "1");
+    // It looks for the slots in whose queues it is not.
+    holders[2].must("release g");
+    assert_eq!(granted(&mut waits)["slot"], 2);
+    holders[0].must("release p");
+    assert_eq!(granted(&mut waits)["guard"], "p");
+}
+
 /// Also an acquire that waits for its turn to count knows at its deadline that the server was silent.
 #[test]
 fn a_silent_server_is_unreachable_and_not_busy() {

@@ -84,6 +84,9 @@ pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
     /// Returns whether `thread` of this process acquired what it holds of a slot.
     fn is_held_by(&self, number: u32, thread: ThreadId) -> bool;
 
+    /// Returns in how many of the queues one acquire may wait at once.
+    fn most_queues(&self) -> usize;
+
     /// Makes an acquire known that begins, so that the end of the program gives it up.
     fn add_waiting(&self, acquire: Weak<dyn SlotAcquire>);
 

@@ -27,8 +27,6 @@ use crate::sys::LockKind;
 
 /// How long an acquire that does not wait has for its turn to count: each takes some requests.
 const TO_COUNT: Duration = Duration::from_secs(5);
-/// The largest number of slots for which the first waiter queues.
-const MOST_QUEUES: usize = 32;
 /// How long it waits without a look where it cannot queue for all that are held.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a waiter keeps trying to reach a server that has gone, and the pause between two attempts.
@@ -424,7 +422,7 @@ impl Parts {
             if queues.contains_key(&found.number) {
                 continue;
             }
-            if queues.len() >= MOST_QUEUES {
+            if queues.len() >= self.server.most_queues() {
                 return Ok(false);
             }
             let slot = self.server.open(Part::Slot(found.number))?;

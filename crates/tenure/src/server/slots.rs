@@ -16,9 +16,12 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::model::rank::Rank;
 use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotAcquire, SlotServer, number};
-use crate::model::status::{State, Status};
+use crate::model::status::{Scheme, State, Status};
 use crate::model::tenure::Backend;
 use crate::sys;
+
+/// The largest number of slots for which the first waiter queues.
+const MOST_QUEUES: usize = 32;
 
 /// Returns the target of one of the locks of which the slots of `url` consist.
 pub(super) fn part_of(url: &Url, part: Part) -> PathBuf {
@@ -111,6 +114,15 @@ impl SlotServer for ServerSlots {
     fn is_held_by(&self, number: u32, thread: ThreadId) -> bool {
         let target = part_of(self.server.url(), Part::Slot(number));
         registry::held_here(&target).iter().any(|tenure| tenure.thread == Some(thread))
+    }
+
+    /// On PostgreSQL each takes a session of this process, and one is left to the other waiters.
+    fn most_queues(&self) -> usize {
+        let url = self.server.url();
+        match url.scheme {
+            Scheme::Etcd => MOST_QUEUES,
+            Scheme::Postgres => url.sessions.saturating_sub(1).clamp(1, MOST_QUEUES),
+        }
     }
 
     fn add_waiting(&self, acquire: Weak<dyn SlotAcquire>) {
