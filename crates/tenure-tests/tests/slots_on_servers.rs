@@ -233,6 +233,23 @@ fn a_waiter_for_a_slot_does_not_take_all_sessions_of_its_process() {
     assert_eq!(granted(&mut waits)["guard"], "p");
 }
 
+/// The files for TLS are read when the lock is opened, as for a lock without slots.
+#[test]
+fn an_acquire_of_a_slot_reads_no_file() {
+    if !etcd::there() {
+        return;
+    }
+    let cluster = etcd::Cluster::start_with_tls();
+    let file = |name: &str| cluster.path(name).display().to_string();
+    let ca = cluster.path("ca-for-a-while.pem");
+    std::fs::copy(cluster.path("ca.pem"), &ca).unwrap();
+    let own = format!("&cert={}&key={}", file("client.pem"), file("client.key"));
+    let mut actor = opened(&format!("{}&ca={}{own}", cluster.target("s", 15), ca.display()), 2);
+    std::fs::remove_file(&ca).unwrap();
+    assert_eq!(actor.must("acquire l g 60000")["slot"], 0);
+    actor.must("release g");
+}
+
 /// Also an acquire that waits for its turn to count knows at its deadline that the server was silent.
 #[test]
 fn a_silent_server_is_unreachable_and_not_busy() {

@@ -10,7 +10,8 @@ use super::lease::{ANSWER, BootTime, CALL};
 use super::lock_server::{LockServer, WaitLimit};
 use super::pending::PendingAcquire;
 use super::tenure::ServerTenure;
-use crate::model::error::{Error, ErrorKind};
+use super::url::Url;
+use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Overrun};
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
@@ -24,6 +25,9 @@ const RETURN: Duration = Duration::from_secs(30);
 pub(crate) trait AcquireServer: LockServer {
     /// Starts to serve an acquire, to its outcome, and then its tenure, to its end. Does not block.
     fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()>;
+
+    /// Returns another name on the same server, which uses the connections of this one.
+    fn sibling(&self, url: Url) -> Result<Arc<dyn AcquireServer>>;
 
     /// Returns whether several acquires may share a lock of this server.
     fn has_shared_locks(&self) -> bool {

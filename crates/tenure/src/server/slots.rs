@@ -70,16 +70,14 @@ impl ServerSlots {
         Ok(slots)
     }
 
-    fn server(&self, target: &Path) -> Result<Arc<dyn AcquireServer>> {
-        let gone = || Error::new(ErrorKind::InvalidTarget, target, "it names no server");
-        open(target)?.ok_or_else(gone)
-    }
-
     /// Returns this process's connection to the server, which is another one after a fork.
     fn here(&self) -> Result<Arc<dyn AcquireServer>> {
         match self.generation == sys::fork_generation() {
             true => Ok(Arc::clone(&self.server)),
-            false => self.server(self.target()),
+            false => {
+                let gone = || Error::new(ErrorKind::InvalidTarget, self.target(), "it names no server");
+                open(self.target())?.ok_or_else(gone)
+            }
         }
     }
 }
@@ -100,7 +98,8 @@ impl SlotServer for ServerSlots {
             Part::Slot(_) => &self.slot,
             Part::Count | Part::Next => &self.other,
         };
-        let server = self.server(&part_of(self.server.url(), part))?;
+        let here = self.here()?;
+        let server = here.sibling(Url::parse(&part_of(here.url(), part), here.url().scheme)?)?;
         Ok(Arc::new(ServerLock::of_slots(server, options.clone())?))
     }
 

@@ -69,12 +69,17 @@ pub(super) struct Etcd {
 
 impl Etcd {
     pub(super) fn open(url: Url) -> Result<Etcd> {
+        let cluster = Cluster::of(&url)?;
+        Etcd::on(cluster, url)
+    }
+
+    fn on(cluster: Arc<Cluster>, url: Url) -> Result<Etcd> {
         if format!("{}/", url.name).starts_with(RECORDS) {
             let detail = "names below `.tenure/` are for the records of the others";
             return Err(Error::new(ErrorKind::InvalidTarget, url.target, detail));
         }
         let prefix = format!("{}/", url.name).into();
-        Ok(Etcd { cluster: Cluster::of(&url)?, url: Arc::new(url), prefix })
+        Ok(Etcd { cluster, url: Arc::new(url), prefix })
     }
 
     fn client(&self) -> &Client {
@@ -125,6 +130,10 @@ impl LockServer for Etcd {
 impl AcquireServer for Etcd {
     fn start(self: Arc<Self>, acquire: Acquire, pending: &Arc<PendingAcquire>) -> io::Result<()> {
         io_thread::spawn(place::serve(self, acquire, Arc::clone(pending)))
+    }
+
+    fn sibling(&self, url: Url) -> Result<Arc<dyn AcquireServer>> {
+        Ok(Arc::new(Etcd::on(Arc::clone(&self.cluster), url)?))
     }
 
     fn has_shared_locks(&self) -> bool {

@@ -77,8 +77,12 @@ impl Postgres {
                 Error::new(ErrorKind::Unsupported, &url.target, "Unix sockets are not supported on this system");
             return Err(error.with_hint("name a host in the target"));
         }
+        Ok(Postgres::on(Pool::of(&url)?, url))
+    }
+
+    fn on(pool: Arc<Pool>, url: Url) -> Postgres {
         let lock = lock_in_words(&url.name);
-        Ok(Postgres { pool: Pool::of(&url)?, url: Arc::new(url), lock })
+        Postgres { pool, url: Arc::new(url), lock }
     }
 
     /// Returns how long a call may take that is not bound to a lease.
@@ -142,6 +146,10 @@ impl LockServer for Postgres {
 }
 
 impl AcquireServer for Postgres {
+    fn sibling(&self, url: Url) -> Result<Arc<dyn AcquireServer>> {
+        Ok(Arc::new(Postgres::on(Arc::clone(&self.pool), url)))
+    }
+
     fn has_shared_locks(&self) -> bool {
         true
     }
