@@ -204,6 +204,7 @@ mod tests {
     use crate::model::options::Style;
     use crate::sys::Access;
     use crate::wait::registry;
+    use crate::wait::watchdog::WatchedQueue as _;
 
     /// Makes an acquire with descriptors of its own, which gives way.
     fn outcome(paths: &LockPaths, request: &Request) -> GrantOutcome {
@@ -244,5 +245,22 @@ mod tests {
             }
             assert!(matches!(outcome(&paths, &request), GrantOutcome::GivesWay), "it is free again");
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn only_what_is_held_counts_for_max_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = registry::queue(&LockPaths::open(&dir.path().join("t"), false).unwrap(), false);
+        let options = Options::default().max_hold(std::time::Duration::from_secs(3600));
+        let tenure = queue.acquire(Arc::new(Request::new(options, false)), Wait::Never).unwrap();
+        assert_eq!(queue.tenures().len(), 1);
+        let suspension = suspend(&tenure, Arc::clone(&queue)).unwrap();
+        assert!(queue.tenures().is_empty(), "the watchdog has nothing to act on");
+        let between = sys::moment();
+        let resumed = queue.acquire(Arc::clone(&suspension.request), Wait::Never).unwrap();
+        assert!(resumed.grant.began.0 >= between.0, "it begins again");
+        assert_eq!(resumed.request.options.max_hold, tenure.request.options.max_hold);
+        resumed.release().unwrap();
     }
 }
