@@ -19,7 +19,12 @@ const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 fn hold_and(scratch: &Scratch, target: &[&str], next: &str) -> Running {
     let script = format!("echo $$; read x; {next}");
     let running = Running::start(scratch.tenure([&["run"], target, &["-c", &script]].concat()));
-    let _pid = running.stdout.next();
+    let pid: i64 = running.stdout.next().parse().unwrap();
+    // The record names the command once the command runs.
+    let began = Instant::now();
+    while scratch.json(["status", "--json", target[0]])["holder"]["commandPid"] != pid {
+        assert!(began.elapsed() < PATIENCE, "no record names the command");
+    }
     running
 }
 
@@ -33,17 +38,24 @@ fn until_announced(scratch: &Scratch, target: &str) {
     }
 }
 
+/// Waits until a process waits for the lock.
+fn until_waiting(scratch: &Scratch, target: &str) {
+    let began = Instant::now();
+    while scratch.json(["status", "--json", target])["waiters"] != 1 {
+        assert!(began.elapsed() < PATIENCE, "nobody waits for {target}");
+    }
+}
+
 fn run(target: &str) -> String {
     format!("{TENURE} run {target} -- touch ran")
 }
 
 #[test]
 fn a_circle_through_commands_is_named() {
-    // The wait may be of the command itself, of a child, and of a tenure in between.
+    // The command itself waits.
     for (one, other) in [
-        (format!("exec {}", run("y")), run("x")),
-        (format!("( {} ); true", run("y")), format!("exec {}", run("x"))),
-        (format!("{TENURE} run between -- {}", run("y")), format!("{TENURE} run --flock more -c '{}'", run("x"))),
+        (format!("exec {}", run("y")), format!("exec {}", run("x"))),
+        (format!("exec {TENURE} run --label a y -c 'touch ran'"), format!("exec {TENURE} run -w 1h x -- touch ran")),
     ] {
         let scratch = Scratch::new();
         let mut first = hold_and(&scratch, &["x"], &one);
@@ -70,11 +82,43 @@ fn a_circle_through_commands_is_named() {
     }
 }
 
+/// A command may end before its child does, so the child's wait is no wait of the holder.
+#[test]
+fn a_child_of_the_command_is_part_of_no_circle() {
+    for job_is_first in [true, false] {
+        let scratch = Scratch::new();
+        let job = format!("{TENURE} run y -- touch job & read y");
+        let mut first = hold_and(&scratch, &["x"], &job);
+        let mut second = hold_and(&scratch, &["y"], &format!("exec {TENURE} run x -- touch ran"));
+        let mut jobs_turn = || {
+            first.say("");
+            until_waiting(&scratch, "y");
+        };
+        let mut seconds_turn = || {
+            second.say("");
+            until_announced(&scratch, "y");
+            until_waiting(&scratch, "x");
+        };
+        match job_is_first {
+            true => [&mut jobs_turn as &mut dyn FnMut(), &mut seconds_turn].map(|turn| turn()),
+            false => [&mut seconds_turn as &mut dyn FnMut(), &mut jobs_turn].map(|turn| turn()),
+        };
+        // The first command ends, and the others go on, one after the other.
+        first.say("");
+        assert!(first.wait().success(), "{job_is_first}");
+        assert!(second.wait().success(), "{job_is_first}: {:?}", second.stderr.rest());
+        let began = Instant::now();
+        while !["ran", "job"].iter().all(|name| scratch.names().contains(&(*name).to_owned())) {
+            assert!(began.elapsed() < PATIENCE, "the job never ran");
+        }
+    }
+}
+
 #[test]
 fn a_command_that_does_not_descend_from_the_holders_waits() {
     let scratch = Scratch::new();
     let mut first = hold_and(&scratch, &["x"], "true");
-    let second = hold_and(&scratch, &["y"], &run("x"));
+    let second = hold_and(&scratch, &["y"], &format!("exec {}", run("x")));
     // It says that the first one's lock is held for it, and it is not.
     let mut command = scratch.tenure(["run", "y", "--", "true"]);
     command.env("TENURE_HELD", format!("[\"{}\"]", scratch.join("x").display()));
@@ -91,7 +135,7 @@ fn a_command_that_does_not_descend_from_the_holders_waits() {
 fn several_targets_are_held_by_one() {
     let scratch = Scratch::new();
     // It holds a and waits for b.
-    let mut nested = hold_and(&scratch, &["b"], &run("a"));
+    let mut nested = hold_and(&scratch, &["b"], &format!("exec {}", run("a")));
     let mut both = Running::start(scratch.tenure(["run", "a", "b", "--", "touch", "both"]));
     until_announced(&scratch, "a");
     nested.say("");

@@ -89,6 +89,12 @@ pub fn held_for_command(guards: &[Guard]) -> String {
     held_for_command::with(files.map(Guard::target))
 }
 
+/// Declares that this process does not end while one of its threads waits for a lock, unless a signal ends it. So if the
+/// process is a holder's command, its waits are that holder's.
+pub fn declare_that_waits_block_the_end() {
+    held_for_command::declare_that_waits_block_the_end();
+}
+
 /// Returns the time within which a SIGTERM asks this process to end, if it came from an acquire with
 /// [`IfBusy::Replace`](crate::IfBusy::Replace): from the fields `si_errno` and `si_value` of a queued signal (`sigqueue(3)`).
 pub fn requested_grace(errno: i32, value: i32) -> Option<Duration> {

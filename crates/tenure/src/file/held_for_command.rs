@@ -1,24 +1,30 @@
-//! The locks that are held for this process: by a holder that runs a command under its lock, and whose command this process
-//! is, or descends from.
+//! The locks that are held for this process: by a holder that runs it as its command, so that they are free only once this
+//! process ends.
+//!
+//! A wait of this process is then a wait of that holder too, if the process does not end before its wait does. Only the
+//! program itself knows that, and `tenure run` [says so](declare_that_waits_block_the_end). A wait of the command's child
+//! proves nothing: a shell may wait for the child, or may end first, and the two look alike.
 //!
 //! `tenure run` names them to its command in a variable. The variable only says where to look: what counts is the record of
 //! the lock, as for the [acquire of that lock itself](crate::file::nested).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::file::nested;
 use crate::file::paths::LockPaths;
 use crate::file::status::current_record;
 use crate::file::wait_note::{self, HeldLock, LockId};
+use crate::model::this_process::this_process;
 use crate::record::Record;
 
 /// The variable: a JSON array of targets, outermost first.
 pub(crate) const VARIABLE: &str = "TENURE_HELD";
 
-/// Returns whether the variable names any lock.
-pub(crate) fn is_set() -> bool {
-    std::env::var_os(VARIABLE).is_some()
+/// Returns whether locks may be held until a wait of this process is over.
+pub(crate) fn may_exist() -> bool {
+    WAITS_BLOCK_THE_END.load(Ordering::Relaxed) && std::env::var_os(VARIABLE).is_some()
 }
 
 fn targets() -> Vec<PathBuf> {
@@ -34,11 +40,24 @@ pub(crate) fn with<'a>(more: impl Iterator<Item = &'a Path>) -> String {
     serde_json::to_string(&all).unwrap_or_default()
 }
 
-/// Returns the locks that are proven to be held for this process, each with its record.
+static WAITS_BLOCK_THE_END: AtomicBool = AtomicBool::new(false);
+
+/// Declares that this process does not end while one of its threads waits for a lock, unless a signal ends it.
+#[allow(dead_code, reason = "the simulation runs no command")]
+pub(crate) fn declare_that_waits_block_the_end() {
+    WAITS_BLOCK_THE_END.store(true, Ordering::Relaxed);
+}
+
+/// Returns the locks that are proven to be held until a wait of this process is over, each with its record.
 pub(crate) fn locks() -> Vec<(Arc<LockPaths>, HeldLock, Record)> {
+    if !may_exist() {
+        return Vec::new();
+    }
+    let this = &this_process().identity;
+    let runs_this = |record: &Record| nested::runs(record, this.pid, this.start_time, this.pid_namespace);
     let lock = |target: PathBuf| {
         let paths = LockPaths::look(&target).ok()??;
-        let record = current_record(&paths).filter(nested::waits_for_this_process)?;
+        let record = current_record(&paths).filter(runs_this)?;
         let fence = Some(record.previous_fence()?);
         let held = HeldLock { id: LockId::of(&paths)?, fence, shared_anchor: None, for_command: true };
         Some((Arc::new(paths), held, record))

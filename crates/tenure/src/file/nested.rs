@@ -19,19 +19,19 @@ pub(crate) fn ancestor_holder(paths: &LockPaths) -> Option<Holder> {
         .then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
 }
 
-/// Returns whether the holder is proven to wait for the process with that pid and start time, which counts pids in the
-/// namespace `pid_namespace`.
-pub(crate) fn waits_for(record: &Record, pid: i64, start_time: Option<u64>, pid_namespace: Option<u64>) -> bool {
-    let same_process = || start_time.is_some() && process::start_time(pid) == start_time;
-    pid_namespace.is_some()
-        && pid_namespace == sys::pid_namespace()
-        && same_process()
-        && waits_for_process(record, pid)
-        && same_process()
+/// Returns whether the holder is proven to run the process with that pid and start time as its command. The process
+/// counts pids in the namespace `pid_namespace`.
+///
+/// A descendant of the command does not count: the command may end before the descendant does.
+pub(crate) fn runs(record: &Record, pid: i64, start_time: Option<u64>, pid_namespace: Option<u64>) -> bool {
+    let is_command = record.command_identity().is_some_and(|command| {
+        command.pid == pid && command.start_time.is_some() && command.start_time == start_time
+    });
+    is_command && pid_namespace.is_some() && pid_namespace == sys::pid_namespace() && waits_for_process(record, pid)
 }
 
 /// Returns whether the holder is proven to wait for this process.
-pub(crate) fn waits_for_this_process(record: &Record) -> bool {
+fn waits_for_this_process(record: &Record) -> bool {
     waits_for_process(record, i64::from(sys::pid()))
 }
 

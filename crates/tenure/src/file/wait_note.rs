@@ -17,8 +17,8 @@
 //! [`find_circle`] reads every note of a circle twice. A note that is the same in both readings existed in between. So
 //! there is a moment, after the first and before the second reading, at which all of them waited for each other.
 //!
-//! A few holders may say so of one lock at a time: those that share it, and the descendants of a command that runs under
-//! it. So a note has a number in its name. A number that a dead process left is used again.
+//! A few holders may say so of one lock at a time: those that share it, and the waits of a broken holder and of its
+//! successor. So a note has a number in its name. A number that a dead process left is used again.
 
 use std::collections::HashSet;
 use std::io;
@@ -112,7 +112,7 @@ pub(crate) struct HeldLock {
     pub(crate) fence: Option<u64>,
     /// The inode of the anchor that a share has locked.
     pub(crate) shared_anchor: Option<u64>,
-    /// Whether another process holds it, for a command from which the waiting process descends.
+    /// Whether another process holds it, and runs the waiting process as its command, which does not end before the wait does.
     #[serde(default)]
     pub(crate) for_command: bool,
 }
@@ -360,7 +360,7 @@ fn is_proven(
         record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && native.fence == Some(fence))
     };
     let Some(record) = record.filter(is_this_tenure) else { return false };
-    !held.for_command || nested::waits_for(record, note.pid, note.start_time, note.pid_namespace)
+    !held.for_command || nested::runs(record, note.pid, note.start_time, note.pid_namespace)
 }
 
 /// Opens the lock that a note says is waited for, if its path leads there.

@@ -8,8 +8,9 @@
 //! publishes nothing and fails for no circle. Neither does what a thread holds count where another thread may release it:
 //! with `deadlock_check(false)`, and with `reentrant(true)`, whose holds the whole process counts.
 //!
-//! A holder that runs a command waits for the command's end. So a wait of the command, or of a descendant, is a wait of that
-//! holder too: the waiter says so beside the [locks that are held for it](crate::file::held_for_command).
+//! A holder that runs a command waits for the command's end. So a wait of the command is a wait of that holder too, if the
+//! command does not end meanwhile. `tenure run` does not, and says so beside the [locks that are held for it](crate::file::held_for_command). A wait of the command's
+//! descendant proves nothing about the command, which may end first.
 
 use std::sync::Arc;
 use std::thread::ThreadId;
@@ -54,7 +55,7 @@ impl AnnouncedWait {
         let Some(thread) = thread else { return Ok(None) };
         // What this process holds may be no more than the lock that the wait is for.
         let held = tenure::count();
-        if (held == 0 || (held == 1 && queue.has_tenure())) && !held_for_command::is_set() {
+        if (held == 0 || (held == 1 && queue.has_tenure())) && !held_for_command::may_exist() {
             return Ok(None);
         }
         announce(queue, request, thread)
@@ -89,8 +90,8 @@ struct Held {
 enum HeldBy {
     /// The waiting thread.
     Thread(Arc<FileTenure>),
-    /// The holder that runs this process as its command, or an ancestor of it.
-    Ancestor(Box<Record>),
+    /// The holder that runs this process as its command.
+    Parent(Box<Record>),
 }
 
 /// Returns what ends only after the wait of `thread` for the lock of `queue`.
@@ -109,13 +110,11 @@ fn held_by(thread: ThreadId, queue: &Arc<TargetQueue>) -> Vec<Held> {
             held.push(Held { paths: Arc::clone(&tenure.paths), lock, by: HeldBy::Thread(tenure) });
         }
     }
-    if held_for_command::is_set() {
-        held.extend(held_for_command::locks().into_iter().map(|(paths, lock, record)| Held {
-            paths,
-            lock,
-            by: HeldBy::Ancestor(Box::new(record)),
-        }));
-    }
+    held.extend(held_for_command::locks().into_iter().map(|(paths, lock, record)| Held {
+        paths,
+        lock,
+        by: HeldBy::Parent(Box::new(record)),
+    }));
     held
 }
 
@@ -135,7 +134,7 @@ fn announce(queue: &Arc<TargetQueue>, request: &Request, thread: ThreadId) -> Re
     }
     let mode = held.iter().find_map(|held| match &held.by {
         HeldBy::Thread(tenure) => tenure.request.options.mode,
-        HeldBy::Ancestor(_) => None,
+        HeldBy::Parent(_) => None,
     });
     let mut note = note(request, WaitedLock { target, id: id.clone(), shared: request.shared });
     let beside = held.iter().map(|held| (Arc::clone(&held.paths), held.lock.clone())).collect();
@@ -205,7 +204,7 @@ fn circle(chain: &[Step], held: &[Held], note: &WaitNote) -> Circle {
     waits.extend(closes.map(|held| {
         let (holder, holder_pid) = match &held.by {
             HeldBy::Thread(tenure) => (Some(tenure.holder()), None),
-            HeldBy::Ancestor(record) => (None, record.pid),
+            HeldBy::Parent(record) => (None, record.pid),
         };
         let (command, label) = holder.map_or((None, None), |holder| (holder.command, holder.label));
         Waiting {

@@ -18,7 +18,7 @@ use crate::sys::{self, ProcessTree, Signals};
 /// The lock is released when the command ends, even if the command leaves daemons. If `tenure` is killed, the lock stays
 /// held while the command works. The record names both processes. The environment of the command has TENURE_TARGET,
 /// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock, and with --slots TENURE_SLOT. By TENURE_HELD
-/// a `tenure` in the command finds a deadlock through this lock.
+/// a command that is itself a `tenure run` finds a deadlock through this lock.
 #[derive(clap::Args)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 #[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]
@@ -162,6 +162,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     if let Some(interval) = args.not_more_often_than {
         options = options.not_more_often_than(interval);
     }
+    tenure::command::declare_that_waits_block_the_end();
     let held = match locking::acquire(&args.lock, options, Refresh::ByCaller, &signals) {
         Ok(held) => held,
         Err(Stop::Failed(failure)) => return Err(failure),
