@@ -273,6 +273,22 @@ fn a_broken_holder_is_part_of_no_circle() {
     assert_eq!(a.receive()["ok"], true);
 }
 
+/// The waiter's own lock was broken, and its next holder will release it.
+#[test]
+fn a_broken_waiter_closes_no_circle() {
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b, mut c) = (holder(&[x], ""), holder(&[y], ""), holder(&[], ""));
+    c.must(&format!("break {} force", x.display()));
+    c.must(&format!("open l {}", x.display()));
+    c.must("acquire l g forever");
+    wait_for(&mut b, x, "", "forever", &[y]);
+    wait_for(&mut a, y, "", "300", &[]);
+    assert_eq!(a.receive()["kind"], "busy");
+    c.must("release g");
+    assert_eq!(b.receive()["ok"], true);
+}
+
 /// A lock is the same one after its anchor was replaced.
 #[test]
 fn a_circle_through_a_lock_that_was_broken_is_found() {

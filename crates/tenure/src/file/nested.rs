@@ -24,9 +24,9 @@ pub(crate) fn ancestor_holder(paths: &LockPaths) -> Option<Holder> {
 ///
 /// A descendant of the command does not count: the command may end before the descendant does.
 pub(crate) fn runs(record: &Record, pid: i64, start_time: Option<u64>, pid_namespace: Option<u64>) -> bool {
-    let is_command = record.command_identity().is_some_and(|command| {
-        command.pid == pid && command.start_time.is_some() && command.start_time == start_time
-    });
+    let is_command = record
+        .command_identity()
+        .is_some_and(|command| command.pid == pid && command.start_time.is_some() && command.start_time == start_time);
     is_command && pid_namespace.is_some() && pid_namespace == sys::pid_namespace() && waits_for_process(record, pid)
 }
 

@@ -216,12 +216,16 @@ fn create(paths: &Arc<LockPaths>, text: &[u8], mode: Option<u32>) -> io::Result<
         let ours = matches!(paths.dir.ident_at(name), Ok(Some(found)) if found.id == id);
         match written {
             Ok(()) if ours => Ok((file, id)),
-            Ok(()) => Err(io::ErrorKind::NotFound.into()),
+            // The next number is tried.
+            Ok(()) => Err(io::ErrorKind::AlreadyExists.into()),
             Err(error) => {
                 if ours {
                     let _ = paths.dir.unlink(name);
                 }
-                Err(error)
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => Err(io::ErrorKind::AlreadyExists.into()),
+                    _ => Err(error),
+                }
             }
         }
     })?;
@@ -343,7 +347,12 @@ fn steps(paths: &Arc<LockPaths>, id: &LockId, wanted_shared: bool) -> Vec<Step> 
     proven.map(step).collect()
 }
 
-/// Returns whether the lock is held as the note says, so that a wait for it waits for the note's maker.
+/// Returns whether the lock is held as `held`, a part of `note`, says, so that a wait for it waits for the note's maker.
+pub(crate) fn is_held(paths: &LockPaths, held: &HeldLock, note: &WaitNote, wanted_shared: bool) -> bool {
+    is_proven(paths, held, note, current_record(paths).as_ref(), wanted_shared)
+}
+
+/// As [`is_held`], with the lock's present record.
 fn is_proven(
     paths: &LockPaths,
     held: &HeldLock,

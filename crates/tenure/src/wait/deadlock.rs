@@ -179,9 +179,9 @@ fn find(
     note: &WaitNote,
     published: Option<&PublishedNote>,
 ) -> Option<Vec<Step>> {
-    // A wait for a share does not wait for a share.
+    // Whether the lock was broken since is on disk only, and is asked between the two readings of the chain.
     let ours = |waited: &LockId, shared: bool| {
-        held.iter().any(|held| held.lock.id == *waited && (held.lock.fence.is_some() || !shared))
+        held.iter().any(|held| held.lock.id == *waited && wait_note::is_held(&held.paths, &held.lock, note, shared))
     };
     let mut looks = 0;
     loop {
