@@ -42,7 +42,7 @@ fn until_announced(scratch: &Scratch, target: &str) {
 fn until_waiting(scratch: &Scratch, target: &str) {
     let began = Instant::now();
     while scratch.json(["status", "--json", target])["waiters"] != 1 {
-        assert!(began.elapsed() < PATIENCE, "nobody waits for {target}");
+        assert!(began.elapsed() < PATIENCE, "no process waits for {target}");
     }
 }
 
