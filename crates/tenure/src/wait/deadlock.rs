@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 use std::thread::ThreadId;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::file::held_for_command;
 use crate::file::paths::LockPaths;
@@ -51,6 +51,7 @@ impl AnnouncedWait {
         queue: &Arc<TargetQueue>,
         request: &Request,
         thread: Option<ThreadId>,
+        deadline: Option<Instant>,
     ) -> Result<Option<AnnouncedWait>> {
         let Some(thread) = thread else { return Ok(None) };
         // What this process holds may be no more than the lock that the wait is for.
@@ -58,7 +59,7 @@ impl AnnouncedWait {
         if (held == 0 || (held == 1 && queue.has_tenure())) && !held_for_command::may_exist() {
             return Ok(None);
         }
-        announce(queue, request, thread)
+        announce(queue, request, thread, deadline)
     }
 }
 
@@ -119,7 +120,12 @@ fn held_by(thread: ThreadId, queue: &Arc<TargetQueue>) -> Vec<Held> {
 }
 
 #[cold]
-fn announce(queue: &Arc<TargetQueue>, request: &Request, thread: ThreadId) -> Result<Option<AnnouncedWait>> {
+fn announce(
+    queue: &Arc<TargetQueue>,
+    request: &Request,
+    thread: ThreadId,
+    deadline: Option<Instant>,
+) -> Result<Option<AnnouncedWait>> {
     let paths = queue.paths();
     if !is_in_graph(&paths, request) {
         return Ok(None);
@@ -140,7 +146,7 @@ fn announce(queue: &Arc<TargetQueue>, request: &Request, thread: ThreadId) -> Re
     let beside = held.iter().map(|held| (Arc::clone(&held.paths), held.lock.clone())).collect();
     let notes = wait_note::publish(&mut note, beside, mode);
     if request.options.deadlock_check
-        && let Some(chain) = find(&paths, &id, request, &held, &note, notes.first())
+        && let Some(chain) = find(&paths, &id, request, &held, &note, notes.first(), deadline)
     {
         return Err(Error::would_close(&queue.target_path, circle(&chain, &held, &note)));
     }
@@ -178,6 +184,7 @@ fn find(
     held: &[Held],
     note: &WaitNote,
     published: Option<&PublishedNote>,
+    deadline: Option<Instant>,
 ) -> Option<Vec<Step>> {
     // Whether the lock was broken since is on disk only, and is asked between the two readings of the chain.
     let ours = |waited: &LockId, shared: bool| {
@@ -191,6 +198,10 @@ fn find(
             .is_some_and(|published| chain.iter().any(|step| step.gives_way_to(note.since_boot_ns, published.id)));
         if !later || looks == LOOKS_AGAIN {
             return Some(chain);
+        }
+        // The wait is over before it began: it ends as any other that is late.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return None;
         }
         looks += 1;
         sys::pause(LOOK_PAUSE);

@@ -29,7 +29,7 @@ pub(crate) fn begin(
     Ok(match queue.start(request, thread, entry)? {
         Start::Granted(tenure) => Begun::Granted(tenure),
         Start::Queued(waiter) | Start::Serving(waiter, _) => {
-            let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread) {
+            let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread, deadline) {
                 Ok(announced) => announced,
                 Err(error) => match queue.give_up(&waiter) {
                     Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),

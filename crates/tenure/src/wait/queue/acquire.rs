@@ -74,7 +74,7 @@ impl TargetQueue {
             Start::Queued(waiter) => (waiter, None),
             Start::Serving(waiter, epoch) => (waiter, Some(epoch)),
         };
-        let _announced = match AnnouncedWait::begin(self, waiter.request(), waiter.thread) {
+        let _announced = match AnnouncedWait::begin(self, waiter.request(), waiter.thread, deadline) {
             Ok(announced) => announced,
             Err(error) => {
                 if let Some(epoch) = epoch {
