@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tenure::{Guard, Lock, Requester, State, Style, Wait};
 use tenure_tests::strace::Strace;
-use tenure_tests::{Actor, folder, has, needs, signal, stop, until, until_waiting};
+use tenure_tests::{Actor, folder, has, is_root, needs, signal, stop, until, until_waiting};
 
 /// Returns the wait notes beside a lock.
 fn notes(target: &Path) -> Vec<PathBuf> {
@@ -424,6 +424,21 @@ fn other_files_are_no_notes() {
     std::fs::write(&path, &note).unwrap();
     let file = std::fs::File::open(&path).unwrap();
     file.lock().unwrap();
+    wait_for(&mut b, x, "", "200", &[]);
+    assert_eq!(b.receive()["kind"], "busy");
+}
+
+/// In a folder where others may write, any user may create a file with a note's name.
+#[test]
+fn a_note_of_another_user_is_part_of_no_circle() {
+    if !needs("root", is_root()) {
+        return;
+    }
+    let dir = folder();
+    let [x, y] = &paths(dir.path(), ["x", "y"]);
+    let (mut a, mut b) = (holder(&[x], ""), holder(&[y], ""));
+    wait_for(&mut a, y, "", "forever", &[x]);
+    std::os::unix::fs::chown(&notes(x)[0], Some(4711), None).unwrap();
     wait_for(&mut b, x, "", "200", &[]);
     assert_eq!(b.receive()["kind"], "busy");
 }

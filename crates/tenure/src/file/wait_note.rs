@@ -34,7 +34,7 @@ use crate::file::status::current_record;
 use crate::model::circle::Waiting;
 use crate::record::io::read_once;
 use crate::record::{Record, RecordState};
-use crate::sys::{self, Access, File, FileId, LockKind, Name, ReplaceSteps};
+use crate::sys::{self, Access, File, FileId, FileKind, LockKind, Name, ReplaceSteps, Stat};
 
 const VERSION: u32 = 1;
 /// The number of notes that one lock may have at a time.
@@ -271,8 +271,20 @@ fn read_one(paths: &LockPaths, name: &Name) -> Option<(FileId, WaitNote)> {
         let _ = file.unlock();
         return None;
     }
+    let found = file.stat().ok()?;
+    if found.kind != FileKind::Regular || !is_trusted(paths, &found) {
+        return None;
+    }
     let note: WaitNote = serde_json::from_slice(&read_once(&file).ok()?).ok()?;
-    (note.version >= VERSION).then_some((file.ident().ok()?.id, note))
+    (note.version >= VERSION).then_some((found.id, note))
+}
+
+/// Returns whether a note counts here. In a folder where others may write, any user may create a file with a note's name, which would
+/// say of the holder what is not so. This user, the superuser and the owner of the anchor could break the lock anyway.
+fn is_trusted(paths: &LockPaths, note: &Stat) -> bool {
+    let owns_anchor =
+        || paths.dir.stat_at(&paths.anchor).ok().flatten().is_some_and(|anchor| anchor.owner == note.owner);
+    note.owner == 0 || note.owner == sys::effective_user() || owns_anchor()
 }
 
 /// A proven wait: one step of a walk.
