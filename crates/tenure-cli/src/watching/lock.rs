@@ -132,6 +132,11 @@ impl WatchedLock {
         (lock, Event::new(EventKind::State, Some(status)))
     }
 
+    /// Returns whether the last look has found a holder.
+    pub(super) fn is_held(&self) -> bool {
+        self.tenure.is_some()
+    }
+
     /// Returns whether there is nothing to remember of this lock.
     pub(super) fn is_idle(&self) -> bool {
         self.status.state == State::Free && self.waiting.is_empty() && self.notes == Notes::default()

@@ -15,7 +15,7 @@ use super::folders::walk_folders;
 use super::lock::{Notes, WatchedLock};
 use crate::options::WalkOptions;
 use crate::output::{Failure, describe, exit};
-use crate::sys::{Entry, FolderWatch, Notice, Part, WakeUps};
+use crate::sys::{Entry, EntryChange, FolderWatch, Notice, Part, WakeUps};
 
 /// The shortest interval between two looks at all locks that no event asked for. They notice what changes no file: waiters,
 /// and kernel locks that no holder recorded.
@@ -275,6 +275,10 @@ impl Observer {
             lock.notes = notes;
         }
         let target = status.target.clone();
+        // A look may find an anchor gone before the event of its removal has come.
+        if lock.is_held() && status.state == State::Free && anchor_is_missing(&status.lock_file) {
+            lock.notes.note(Part::Anchors, EntryChange::Removed);
+        }
         let updated = lock.update(status, is_certain, now);
         if updated.look_again {
             self.again.insert(target);
@@ -325,6 +329,12 @@ impl Observer {
             _ => Ok(()),
         })
     }
+}
+
+/// Returns whether the anchor beside a lock file is not there.
+fn anchor_is_missing(lock_file: &Path) -> bool {
+    let anchor = lock_file.parent().zip(lock_file.file_name()).map(|(folder, name)| folder.join(".tenure").join(name));
+    anchor.is_some_and(|anchor| matches!(anchor.try_exists(), Ok(false)))
 }
 
 /// Returns the name of the target whose lock file, anchor or swap the entry is, and whether it is the swap.
