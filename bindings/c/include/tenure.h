@@ -150,7 +150,8 @@ void tenure_error_free(tenure_error *error);
 //
 // Fails with `TENURE_LOST` if the lock was held no longer, also by a resume that failed. A suspended lock is given up. `NULL` is an
 // error.
-tenure_code tenure_release(tenure_guard *guard, tenure_error **error);
+tenure_code tenure_release(tenure_guard *guard,
+                           tenure_error **error);
 
 // Frees a guard, and releases the lock. A failed release is not reported.
 void tenure_guard_free(tenure_guard *guard);
