@@ -41,9 +41,20 @@ fn tenure(system: System, words: &[&str]) -> Command {
 
 /// Returns the exit code, standard output and standard error.
 fn done(system: System, words: &[&str]) -> (Option<i32>, String, String) {
-    let output = tenure(system, words).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    let run = || {
+        let output = tenure(system, words).output().unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let mut done = run();
+    // Now and then wine does not start a program. The command itself says something with every code but 0.
+    for _ in 0..3 {
+        if system != Windows || done != (Some(1), String::new(), String::new()) {
+            break;
+        }
+        done = run();
+    }
+    done
 }
 
 /// Returns what `tenure status --json TARGET` prints.
