@@ -8,7 +8,8 @@ use serde_json::Value;
 use tenure::{Lock, Requester, Wait};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::{
-    await_renewal, await_waiters, begin_with_a_deadline, opened, output, receive_soon, said, soon,
+    assert_shares_keep_the_order, assert_waits, await_renewal, await_waiters, begin_with_a_deadline, found, opened,
+    output, receive_soon, said, soon,
 };
 use tenure_tests::{Actor, until};
 
@@ -18,15 +19,6 @@ fn keys(cluster: &Cluster) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn found(observer: &mut Actor, target: &str) -> Value {
-    observer.must(&format!("inspect {target}"))["found"].clone()
-}
-
-/// Asserts that the actor's pending acquire has no outcome yet.
-fn assert_waits(actor: &mut Actor) {
-    assert!(!actor.has_answered(), "{}", actor.receive());
-}
-
 #[test]
 fn shares_are_together_and_the_queue_keeps_its_order() {
     if !there() {
@@ -34,50 +26,13 @@ fn shares_are_together_and_the_queue_keeps_its_order() {
     }
     let cluster = Cluster::start(1);
     let target = cluster.target("a", 20);
-    let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(&target));
-    let mut observer = Actor::start();
-    for reader in [&mut one, &mut two] {
-        let granted = reader.must("share l g never");
-        assert_eq!((&granted["fence"], &granted["crashed"]), (&0.into(), &Value::Null), "{granted}");
-        assert_eq!(reader.must("record g")["record"], "{}");
-    }
-    let shown = found(&mut observer, &target);
-    assert_eq!((&shown["state"], &shown["pid"], &shown["waiters"]), (&"held".into(), &Value::Null, &0.into()));
-    assert_eq!(shown["openBy"], serde_json::json!([one.pid(), two.pid()]));
-    assert_eq!(observer.must(&format!("list {}", cluster.target("", 20)))["locks"][0], shown);
-
-    // A share that begins after a waiting writer waits for it.
-    writer.must_fail("acquire l g never", "busy");
-    writer.must("begin l g forever");
-    await_waiters(&mut observer, &target, 1);
-    late.must_fail("share l g never", "busy");
-    late.must("begin-share l g forever");
-    await_waiters(&mut observer, &target, 2);
-    one.must("release g");
-    two.must("check g");
-    assert_waits(&mut writer);
-    two.must("release g");
-    let granted = receive_soon(&mut writer, "the writer");
-    assert!(granted["event"] == "granted" && granted["fence"].as_u64() > Some(0), "{granted}");
-    one.must_fail("share l g never", "busy");
-    assert_waits(&mut late);
-    let shown = found(&mut observer, &target);
-    assert_eq!((&shown["pid"], &shown["waiters"]), (&writer.pid().into(), &1.into()), "{shown}");
-
-    // All shares behind a writer are granted at once.
-    one.must("begin-share l g forever");
-    await_waiters(&mut observer, &target, 2);
-    writer.must("release g");
-    for reader in [&mut one, &mut late] {
-        assert_eq!(receive_soon(reader, "a reader")["event"], "granted");
-        reader.must("check g");
-    }
-    writer.must_fail("acquire l g never", "busy");
-    one.must("release g");
-    late.must("drop g");
-    assert_eq!((found(&mut observer, &target)["state"].clone(), keys(&cluster).len()), ("free".into(), 0));
-    let after = writer.must("acquire l g never");
-    assert!(after["fence"].as_u64() > granted["fence"].as_u64(), "{after}");
+    let all = cluster.target("", 20);
+    assert_shares_keep_the_order(
+        &target,
+        |observer, shown| assert_eq!(observer.must(&format!("list {all}"))["locks"][0], *shown),
+        || (),
+        || assert_eq!(keys(&cluster).len(), 0),
+    );
 }
 
 #[test]

@@ -7,21 +7,15 @@ use std::task::{Context, Waker};
 use serde_json::Value;
 use tenure::{Lock, Requester, Wait};
 use tenure_tests::servers::postgres::{Postgres, there};
-use tenure_tests::servers::{await_renewal, await_waiters, begin_with_a_deadline, opened, receive_soon, said};
+use tenure_tests::servers::{
+    assert_shares_keep_the_order, assert_waits, await_renewal, await_waiters, begin_with_a_deadline, found, opened,
+    receive_soon, said,
+};
 use tenure_tests::{Actor, signal, until};
 
 /// The sessions that have or await an advisory lock, by kind.
 const LOCKS: &str = "SELECT count(*) FILTER (WHERE mode = 'ShareLock'), count(*) FILTER (WHERE mode = 'ExclusiveLock') \
                      FROM pg_locks WHERE locktype = 'advisory'";
-
-fn found(observer: &mut Actor, target: &str) -> Value {
-    observer.must(&format!("inspect {target}"))["found"].clone()
-}
-
-/// Asserts that the actor's pending acquire has no outcome yet.
-fn assert_waits(actor: &mut Actor) {
-    assert!(!actor.has_answered(), "{}", actor.receive());
-}
 
 /// Returns the number of words of readers in the row of `a`.
 fn words(postgres: &Postgres) -> String {
@@ -35,52 +29,13 @@ fn shares_are_together_and_exclude_a_writer() {
     }
     let postgres = Postgres::start();
     let target = postgres.target("a", 20);
-    let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(&target));
-    let mut observer = Actor::start();
-    for reader in [&mut one, &mut two] {
-        let granted = reader.must("share l g never");
-        assert_eq!((&granted["fence"], &granted["crashed"]), (&0.into(), &Value::Null), "{granted}");
-        assert_eq!(reader.must("record g")["record"], "{}");
-    }
-    let shown = found(&mut observer, &target);
-    assert_eq!((&shown["state"], &shown["pid"], &shown["waiters"]), (&"held".into(), &Value::Null, &0.into()));
-    assert_eq!(shown["openBy"], serde_json::json!([one.pid(), two.pid()]));
     let above = format!("postgres://postgres@{}/postgres?ttl=10s", postgres.address());
-    assert_eq!(observer.must(&format!("list {above}"))["locks"][0]["openBy"], shown["openBy"]);
-
-    // A share that begins after a waiting writer waits for it.
-    writer.must_fail("acquire l g never", "busy");
-    writer.must("begin l g forever");
-    await_waiters(&mut observer, &target, 1);
-    late.must_fail("share l g never", "busy");
-    late.must("begin-share l g forever");
-    await_waiters(&mut observer, &target, 2);
-    one.must("release g");
-    two.must("check g");
-    assert_waits(&mut writer);
-    two.must("release g");
-    let granted = receive_soon(&mut writer, "the writer");
-    assert!(granted["event"] == "granted" && granted["fence"].as_u64() > Some(0), "{granted}");
-    one.must_fail("share l g never", "busy");
-    assert_waits(&mut late);
-    let shown = found(&mut observer, &target);
-    assert_eq!((&shown["pid"], &shown["waiters"]), (&writer.pid().into(), &1.into()), "{shown}");
-
-    // All shares behind a writer are granted at once.
-    one.must("begin-share l g forever");
-    await_waiters(&mut observer, &target, 2);
-    writer.must("release g");
-    for reader in [&mut one, &mut late] {
-        assert_eq!(receive_soon(reader, "a reader")["event"], "granted");
-        reader.must("check g");
-    }
-    writer.must_fail("acquire l g never", "busy");
-    assert_eq!(words(&postgres), "2");
-    one.must("release g");
-    late.must("drop g");
-    assert_eq!((found(&mut observer, &target)["state"].clone(), words(&postgres)), ("free".into(), "0".to_owned()));
-    let after = writer.must("acquire l g never");
-    assert!(after["fence"].as_u64() > granted["fence"].as_u64(), "{after}");
+    assert_shares_keep_the_order(
+        &target,
+        |observer, shown| assert_eq!(observer.must(&format!("list {above}"))["locks"][0]["openBy"], shown["openBy"]),
+        || assert_eq!(words(&postgres), "2"),
+        || assert_eq!(words(&postgres), "0"),
+    );
 }
 
 #[test]

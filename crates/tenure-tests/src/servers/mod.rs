@@ -185,3 +185,69 @@ pub fn receive_soon(actor: &mut Actor, what: &str) -> Value {
 pub fn said(answer: &Value) -> &str {
     answer["error"].as_str().unwrap()
 }
+
+/// Returns the status of a target as an actor sees it.
+pub fn found(observer: &mut Actor, target: &str) -> Value {
+    observer.must(&format!("inspect {target}"))["found"].clone()
+}
+
+/// Asserts that the actor's pending acquire has no outcome yet.
+pub fn assert_waits(actor: &mut Actor) {
+    assert!(!actor.has_answered(), "{}", actor.receive());
+}
+
+/// Asserts that shares of `target` hold together, and that readers and a writer are granted the lock in their order. `listed`
+/// asserts how a list shows the status that it gets, `shared` and `free` what the server keeps with two readers and at the end.
+pub fn assert_shares_keep_the_order(
+    target: &str,
+    listed: impl FnOnce(&mut Actor, &Value),
+    shared: impl FnOnce(),
+    free: impl FnOnce(),
+) {
+    let [mut one, mut two, mut writer, mut late] = [(); 4].map(|()| opened(target));
+    let mut observer = Actor::start();
+    for reader in [&mut one, &mut two] {
+        let granted = reader.must("share l g never");
+        assert_eq!((&granted["fence"], &granted["crashed"]), (&0.into(), &Value::Null), "{granted}");
+        assert_eq!(reader.must("record g")["record"], "{}");
+    }
+    let shown = found(&mut observer, target);
+    assert_eq!((&shown["state"], &shown["pid"], &shown["waiters"]), (&"held".into(), &Value::Null, &0.into()));
+    assert_eq!(shown["openBy"], serde_json::json!([one.pid(), two.pid()]));
+    listed(&mut observer, &shown);
+
+    // A share that begins after a waiting writer waits for it.
+    writer.must_fail("acquire l g never", "busy");
+    writer.must("begin l g forever");
+    await_waiters(&mut observer, target, 1);
+    late.must_fail("share l g never", "busy");
+    late.must("begin-share l g forever");
+    await_waiters(&mut observer, target, 2);
+    one.must("release g");
+    two.must("check g");
+    assert_waits(&mut writer);
+    two.must("release g");
+    let granted = receive_soon(&mut writer, "the writer");
+    assert!(granted["event"] == "granted" && granted["fence"].as_u64() > Some(0), "{granted}");
+    one.must_fail("share l g never", "busy");
+    assert_waits(&mut late);
+    let shown = found(&mut observer, target);
+    assert_eq!((&shown["pid"], &shown["waiters"]), (&writer.pid().into(), &1.into()), "{shown}");
+
+    // All shares behind a writer are granted at once.
+    one.must("begin-share l g forever");
+    await_waiters(&mut observer, target, 2);
+    writer.must("release g");
+    for reader in [&mut one, &mut late] {
+        assert_eq!(receive_soon(reader, "a reader")["event"], "granted");
+        reader.must("check g");
+    }
+    writer.must_fail("acquire l g never", "busy");
+    shared();
+    one.must("release g");
+    late.must("drop g");
+    assert_eq!(found(&mut observer, target)["state"], "free");
+    free();
+    let after = writer.must("acquire l g never");
+    assert!(after["fence"].as_u64() > granted["fence"].as_u64(), "{after}");
+}
