@@ -9,8 +9,9 @@
 //! with `deadlock_check(false)`, and with `reentrant(true)`, whose holds the whole process counts.
 //!
 //! A holder that runs a command waits for the command's end. So a wait of the command is a wait of that holder too, if the
-//! command does not end meanwhile. `tenure run` does not, and says so beside the [locks that are held for it](crate::file::held_for_command). A wait of the command's
-//! descendant proves nothing about the command, which may end first.
+//! command does not end meanwhile. `tenure run` does not, and says so beside the [locks that are held for
+//! it](crate::file::held_for_command). A wait of the command's descendant proves nothing about the command, which may end
+//! first.
 
 use std::sync::Arc;
 use std::thread::ThreadId;

@@ -13,7 +13,7 @@ use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
 use crate::wait::tenure::FileTenure;
 
-/// Starts an acquire without blocking.
+/// Starts an acquire without waiting for the lock. A thread that holds other locks may look for a circle of waits for a second.
 pub(crate) fn begin(
     queue: Arc<TargetQueue>,
     request: Arc<Request>,
