@@ -101,6 +101,47 @@ fn a_guard_of_a_server_lock_behaves_like_that_of_a_file() {
 }
 
 #[test]
+fn statements_that_a_session_repeats_are_prepared_until_a_table_changes() {
+    if !there() {
+        return;
+    }
+    let log = ["logging_collector=on", "log_filename=server.log", "log_statement=all"];
+    let postgres = Postgres::start_with(&log);
+    let target = postgres.target("a", 20);
+    let mut one = opened(&target);
+    // It keeps the sessions, which else may end between two acquires.
+    one.must(&format!("open k {}", postgres.target("k", 20)));
+    one.must("acquire k kept 20000");
+    let acquire_and_release = |one: &mut Actor| {
+        one.must("acquire l g 20000");
+        one.must("release g");
+    };
+    // The server's log has what it executes, by the statement's name or as `<unnamed>`, and at last our own question. Renewals
+    // are not counted.
+    let mut asked = 0;
+    let mut executed = || {
+        asked += 1;
+        postgres.ask(&format!("SELECT 'question {asked}'"));
+        let read = || std::fs::read_to_string(postgres.path("data/log/server.log")).unwrap();
+        until("the question", || read().contains(&format!("'question {asked}'")));
+        let log = read();
+        let lines = log.lines().filter(|line| line.contains("execute ") && !line.contains("pg_backend_pid"));
+        let (unnamed, named): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains("execute <unnamed>"));
+        (unnamed.len(), named.len())
+    };
+    (0..3).for_each(|_| acquire_and_release(&mut one));
+    let (unnamed, named) = executed();
+    (0..5).for_each(|_| acquire_and_release(&mut one));
+    // An acquire takes the lock and writes the row. A release writes it again and unlocks.
+    assert_eq!(executed(), (unnamed, named + 5 * 4));
+    // What returns the name has another type now, and its plan is refused.
+    postgres.ask("ALTER TABLE tenure.locks ALTER COLUMN name TYPE varchar");
+    (0..2).for_each(|_| acquire_and_release(&mut one));
+    assert!(executed().0 > unnamed);
+    one.must("check kept");
+}
+
+#[test]
 fn a_holder_whose_session_was_ended_loses_the_lock_before_the_next_holder_begins() {
     if !there() {
         return;

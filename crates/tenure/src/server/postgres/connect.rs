@@ -19,6 +19,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, SimpleQueryMessag
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::password::{self, Whereto};
+use super::plans::Plans;
 use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::io_thread::{self, run_blocking, within};
@@ -180,6 +181,7 @@ pub(super) struct Connection {
     /// What the server reports on its own: the payloads of notifications.
     news: Mutex<Option<UnboundedReceiver<String>>>,
     unanswered: Mutex<Unanswered>,
+    pub(super) plans: Plans,
 }
 
 /// The statements that the server has not answered.
@@ -597,6 +599,7 @@ impl TryAll<'_> {
                 started: who.started,
                 news: Mutex::new(Some(news)),
                 unanswered: Mutex::default(),
+                plans: Plans::default(),
             }));
         };
         self.failures.push(format!("{name}: {why}"));
@@ -666,9 +669,14 @@ impl Connection {
         within(limit, self.run_long(work)).await.unwrap_or_else(|| Err(Failure::silent(limit)))
     }
 
-    /// Runs one statement, and returns its rows. It is not prepared, because it is sent once.
-    pub(super) async fn rows(&self, limit: Duration, sql: &str, values: &[Value<'_>]) -> Answer<Vec<Row>> {
-        self.run(limit, |client| async move { client.query_typed(sql, values).await }).await
+    /// Runs one statement, and returns its rows.
+    pub(super) async fn rows(&self, limit: Duration, sql: &'static str, values: &[Value<'_>]) -> Answer<Vec<Row>> {
+        self.run(limit, |client| async move { self.plans.query(&client, sql, values).await }).await
+    }
+
+    /// As [`rows`](Connection::rows), without a limit.
+    pub(super) async fn rows_long(&self, sql: &'static str, values: &[Value<'_>]) -> Answer<Vec<Row>> {
+        self.run_long(|client| async move { self.plans.query(&client, sql, values).await }).await
     }
 
     /// Runs statements without values and without rows.

@@ -32,6 +32,7 @@ mod claims;
 mod connect;
 mod password;
 mod place;
+mod plans;
 mod pool;
 mod rows;
 mod session;

@@ -512,7 +512,7 @@ impl Pool {
     pub(super) async fn rows(
         self: &Arc<Self>,
         name: &str,
-        sql: &str,
+        sql: &'static str,
         values: &[Value<'_>],
         limit: Duration,
     ) -> Answer<Vec<Row>> {
@@ -532,7 +532,7 @@ impl Pool {
     pub(super) async fn rows_once(
         self: &Arc<Self>,
         name: &str,
-        sql: &str,
+        sql: &'static str,
         values: &[Value<'_>],
         limit: Duration,
         sent: &mut bool,
@@ -570,7 +570,7 @@ impl Pool {
     /// each waits for a moment, and then the next: one whose row is unlocked does not wait for the others'.
     pub(super) async fn rows_patiently(
         self: &Arc<Self>,
-        sql: &str,
+        sql: &'static str,
         values: &[Value<'_>],
         limit: Duration,
         beside: Option<&Connection>,

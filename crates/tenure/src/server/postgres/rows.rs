@@ -249,7 +249,7 @@ fn is_blocked(answer: &Answer<Vec<Row>>) -> bool {
 async fn patiently(
     pool: &Arc<Pool>,
     name: &str,
-    [at_once, after_all]: [&str; 2],
+    [at_once, after_all]: [&'static str; 2],
     values: &[Value<'_>],
     limit: Duration,
 ) -> Answer<Vec<Row>> {

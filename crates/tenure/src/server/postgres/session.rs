@@ -652,9 +652,7 @@ impl Session {
         let shared: Vec<bool> = unlocks.iter().map(|unlock| unlock.kind == LockKind::Shared).collect();
         let values: &[Value<'_>] = &[(&numbers, Type::INT8_ARRAY), (&shared, Type::BOOL_ARRAY)];
         let answer = loop {
-            let work =
-                |client: Arc<tokio_postgres::Client>| async move { client.query_typed(sql::UNLOCK, values).await };
-            match self.connection.run_long(work).await {
+            match self.connection.rows_long(sql::UNLOCK, values).await {
                 Err(failure) if !failure.is_lost() && self.may_unlock_again(&numbers) => sleep(PAUSE).await,
                 answer => break answer,
             }
@@ -686,8 +684,7 @@ impl Session {
         let names: Vec<&str> = tries.iter().map(|asked| &*asked.name).collect();
         let shared: Vec<bool> = tries.iter().map(|asked| asked.kind == LockKind::Shared).collect();
         let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY), (&shared, Type::BOOL_ARRAY)];
-        let answer = self.connection.run_long(|client| async move { client.query_typed(sql::TRY_LOCK, values).await });
-        let rows = match answer.await {
+        let rows = match self.connection.rows_long(sql::TRY_LOCK, values).await {
             Ok(rows) => rows,
             Err(failure) => {
                 self.undo(&names, &shared).await;
@@ -720,8 +717,7 @@ impl Session {
     async fn join_all(self: &Arc<Self>, joins: Vec<Try>) {
         let names: Vec<&str> = joins.iter().map(|asked| &*asked.name).collect();
         let values: &[Value<'_>] = &[(&names, Type::TEXT_ARRAY)];
-        let answer = self.connection.run_long(|client| async move { client.query_typed(sql::AWAITED, values).await });
-        let awaited: HashSet<i64> = match answer.await {
+        let awaited: HashSet<i64> = match self.connection.rows_long(sql::AWAITED, values).await {
             Ok(rows) => rows.iter().map(|row| row.get(0)).collect(),
             Err(failure) => {
                 joins.into_iter().for_each(|asked| drop(asked.tell.send(Err(failure.clone()))));
@@ -757,8 +753,7 @@ impl Session {
         let ours = self.state().claims.numbers();
         let values: &[Value<'_>] =
             &[(&names, Type::TEXT_ARRAY), (&shared, Type::BOOL_ARRAY), (&ours, Type::INT8_ARRAY)];
-        let undone = self.connection.run_long(|client| async move { client.query_typed(sql::UNDO_TRY, values).await });
-        if let Err(failure) = undone.await {
+        if let Err(failure) = self.connection.rows_long(sql::UNDO_TRY, values).await {
             self.close(&format!("what a failed acquire may have taken could not be unlocked: {}", failure.detail));
         }
     }
