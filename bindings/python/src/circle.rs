@@ -20,7 +20,13 @@ pub(crate) struct CircleWait {
     /// The label that the program chose for itself.
     #[pyo3(get)]
     label: Option<String>,
-    /// The path whose lock it holds.
+    /// The number of the waiting task in its process. None: a thread waits.
+    #[pyo3(get)]
+    task: Option<u64>,
+    /// The task's name.
+    #[pyo3(get)]
+    task_name: Option<String>,
+    /// The path whose lock it holds. Of a slot, the slot's own path.
     #[pyo3(get)]
     holds: OsString,
     /// The process id of the holder, where the program is a command that runs under its lock, as with ``tenure run``.
@@ -29,6 +35,9 @@ pub(crate) struct CircleWait {
     /// The path whose lock it waits for.
     #[pyo3(get)]
     waits_for: OsString,
+    /// The number of slots of which it waits for one. None: it waits for the lock.
+    #[pyo3(get)]
+    slots: Option<u32>,
     /// When the wait began: an aware datetime, UTC.
     #[pyo3(get)]
     since: Option<SystemTime>,
@@ -41,9 +50,12 @@ impl From<&tenure::Waiting> for CircleWait {
             pid: waiting.pid,
             command: waiting.command.clone(),
             label: waiting.label.clone(),
+            task: waiting.task,
+            task_name: waiting.task_name.clone(),
             holds: waiting.holds.clone().into(),
             holder_pid: waiting.holder_pid,
             waits_for: waiting.waits_for.clone().into(),
+            slots: waiting.slots,
             since: waiting.since,
             text: waiting.to_string(),
         }

@@ -17,12 +17,17 @@ const TENURE: &str = env!("CARGO_BIN_EXE_tenure");
 
 /// Starts a holder of `target` that says so, and runs `next` in the end.
 fn hold_and(scratch: &Scratch, target: &[&str], next: &str) -> Running {
+    hold_named_and(scratch, target, target[0], next)
+}
+
+/// As [`hold_and`], where what is held has a name of its own.
+fn hold_named_and(scratch: &Scratch, target: &[&str], named: &str, next: &str) -> Running {
     let script = format!("echo $$; read x; {next}");
     let running = Running::start(scratch.tenure([&["run"], target, &["-c", &script]].concat()));
     let pid: i64 = running.stdout.next().parse().unwrap();
     // The record names the command once the command runs.
     let began = Instant::now();
-    while scratch.json(["status", "--json", target[0]])["holder"]["commandPid"] != pid {
+    while scratch.json(["status", "--json", named])["holder"]["commandPid"] != pid {
         assert!(began.elapsed() < PATIENCE, "no record names the command");
     }
     running
@@ -80,6 +85,100 @@ fn a_circle_through_commands_is_named() {
             .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|suffix| suffix == "waits"));
         assert_eq!(notes.count(), 0);
     }
+}
+
+/// The commands are scripts that wait for their children, one of them through a further script.
+#[test]
+fn a_circle_through_scripts_is_named() {
+    for deeper in [false, true] {
+        let scratch = Scratch::new();
+        let script = |target: &str| match deeper {
+            false => format!("{}; echo went on", run(target)),
+            true => format!("sh -c '{}; echo went on; exit'; exit", run(target)),
+        };
+        let mut first = hold_and(&scratch, &["x"], &script("y"));
+        let mut second = hold_and(&scratch, &["y"], &script("x"));
+        first.say("");
+        until_announced(&scratch, "x");
+        second.say("");
+        let says = second.stderr.until("the wait would never end");
+        let folder = scratch.path().to_str().unwrap();
+        for part in [
+            format!("runs under {folder}/x, which pid {} holds for it, and waits for {folder}/y", first.pid()),
+            format!("runs under {folder}/y, which pid {} holds for it, and waits for {folder}/x", second.pid()),
+        ] {
+            assert!(says.contains(&part), "{deeper}: {says}");
+        }
+        // The script goes on, and so does the other one.
+        second.stdout.until("went on");
+        assert!(second.wait().success());
+        assert!(first.wait().success());
+        assert!(scratch.names().contains(&"ran".to_owned()));
+    }
+}
+
+/// A script with a second child may wait for that one.
+#[test]
+fn a_script_with_two_children_is_part_of_no_circle() {
+    let scratch = Scratch::new();
+    let mut first = hold_and(&scratch, &["x"], &format!("cat <&0 & {}; wait", run("y")));
+    let mut second = hold_and(&scratch, &["y"], &format!("{TENURE} run -w 300ms x -- touch never"));
+    first.say("");
+    until_waiting(&scratch, "y");
+    second.say("");
+    second.stderr.until("held");
+    assert_eq!(second.wait().code(), Some(75));
+    first.close_input();
+    assert!(first.wait().success());
+    assert!(!scratch.names().contains(&"never".to_owned()));
+}
+
+/// Two hold the slots, and wait for what is held by a command that waits for a slot.
+#[test]
+fn a_circle_through_the_slots_of_commands_is_named() {
+    let scratch = Scratch::new();
+    let slots = ["t", "--slots", "2"];
+    let mut zero = hold_named_and(&scratch, &slots, "t.slot-0", &format!("exec {}", run("x")));
+    let mut one = hold_named_and(&scratch, &slots, "t.slot-1", &format!("exec {}", run("x")));
+    let mut third = hold_and(&scratch, &["x"], &format!("exec {TENURE} run --slots 2 t -- touch third"));
+    for (running, held) in [(&mut zero, "t.slot-0"), (&mut third, "x")] {
+        running.say("");
+        until_announced(&scratch, held);
+    }
+    one.say("");
+    let says = one.stderr.until("the wait would never end");
+    let folder = scratch.path().to_str().unwrap();
+    for (held, holder, waits) in [
+        ("t.slot-0", &zero, format!("{folder}/x")),
+        ("t.slot-1", &one, format!("{folder}/x")),
+        ("x", &third, format!("one of 2 slots of {folder}/t")),
+    ] {
+        let holder = holder.pid();
+        let part = format!("runs under {folder}/{held}, which pid {holder} holds for it, and waits for {waits}");
+        assert!(says.contains(&part), "{says}");
+    }
+    assert_eq!(one.wait().code(), Some(75));
+    assert!(third.wait().success() && zero.wait().success());
+    assert!(["ran", "third"].iter().all(|name| scratch.names().contains(&(*name).to_owned())));
+}
+
+/// A task of this process, and a command.
+#[test]
+fn a_circle_through_a_task_and_a_command_is_named() {
+    let scratch = Scratch::new();
+    let task = tenure::Task::named("import");
+    let begin = |name: &str| task.sync_scope(|| Lock::open(scratch.join(name)).unwrap().begin(Requester::Task));
+    let held = begin("x").unwrap().give_up().unwrap();
+    let mut running = hold_and(&scratch, &["y"], &format!("exec {}", run("x")));
+    running.say("");
+    until_announced(&scratch, "y");
+    let error = begin("y").unwrap_err();
+    let circle = error.circle().unwrap();
+    assert_eq!(circle.waits.len(), 2, "{error}");
+    assert_eq!(circle.waits[0].holder_pid, Some(running.pid().into()));
+    assert_eq!(circle.waits[1].task_name.as_deref(), Some("import"));
+    held.release().unwrap();
+    assert!(running.wait().success());
 }
 
 /// A command may end before its child does, so the child's wait is no wait of the holder.

@@ -465,12 +465,7 @@ fn refusal(error: &Error) -> Value {
         "error": error.to_string(),
         "holder": error.holder().and_then(|holder| holder.pid()),
         "waitedMs": error.waited().map(|waited| waited.as_millis() as u64),
-        "circle": error.circle().map(|circle| {
-            let step = |waiting: &tenure::Waiting| {
-                json!({"pid": waiting.pid, "holds": waiting.holds, "waitsFor": waiting.waits_for, "command": waiting.command})
-            };
-            circle.waits.iter().map(step).collect::<Vec<_>>()
-        }),
+        "circle": error.circle().map(|circle| &circle.waits),
     })
 }
 

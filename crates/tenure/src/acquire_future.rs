@@ -9,12 +9,12 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use crate::guard::Guard;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
+use crate::model::requester::{self, RequesterId};
 use crate::model::tenure::{Backend, Begun, Pending};
 use crate::sys::{self, LockKind};
 
@@ -24,15 +24,16 @@ use crate::sys::{self, LockKind};
 pub enum Requester {
     /// The calling thread. If it holds the lock already it would wait for itself, which is an error at once.
     Thread,
-    /// A task. Two tasks exclude each other even on one thread.
+    /// A task. Two tasks exclude each other even on one thread. In the scope of a [`Task`](crate::Task) it is that task.
+    /// Otherwise it is not known which one it is, and it may wait for itself.
     Task,
 }
 
 impl Requester {
-    fn thread(self) -> Option<ThreadId> {
+    fn id(self) -> Option<RequesterId> {
         match self {
-            Requester::Thread => Some(std::thread::current().id()),
-            Requester::Task => None,
+            Requester::Thread => Some(requester::this_thread()),
+            Requester::Task => requester::current_task(),
         }
     }
 }
@@ -63,7 +64,7 @@ impl AcquireFuture {
         requester: Requester,
     ) -> Result<AcquireFuture> {
         let began = Instant::now();
-        let stage = match backend.begin(kind, wait, requester.thread()) {
+        let stage = match backend.begin(kind, wait, requester.id()) {
             Ok(Begun::Granted(tenure)) => Stage::Granted(Guard::new(tenure)),
             Ok(Begun::Pending(pending)) => Stage::Waiting(pending),
             Err(error) => {

@@ -1,17 +1,17 @@
 //! Functions that only the command `tenure` and the packages for other languages need. They are no part of the interface.
 
+use std::borrow::Cow;
 use std::path::Path;
-use std::thread::ThreadId;
 use std::time::Duration;
 
-use crate::file::held_for_command;
+use crate::file::{held_for_command, slots};
 use crate::guard::Guard;
 use crate::lock::Lock;
 use crate::model::error::{Error, Result};
+use crate::model::requester::{self, RequesterId};
 use crate::server;
 use crate::several;
 use crate::sys;
-use crate::wait::queue;
 
 /// Makes every child that *any* thread of this process starts inherit the kernel lock, while the returned value lives. Drop
 /// it as soon as the child that is meant runs.
@@ -73,10 +73,16 @@ pub fn name_on_server(target: &Path) -> Option<String> {
     server::name(target)
 }
 
-/// Runs `acquires`, in which this thread acquires on behalf of `thread`, which waits for it and holds the locks. So what
-/// `thread` holds counts as what this thread holds, if the wait would close a circle.
-pub fn on_behalf_of<T>(thread: ThreadId, acquires: impl FnOnce() -> T) -> T {
-    queue::on_behalf_of(thread, acquires)
+/// Returns the identity of this thread, for [`on_behalf_of`].
+pub fn this_thread() -> RequesterId {
+    requester::this_thread()
+}
+
+/// Runs `acquires`, in which this thread acquires on behalf of the thread `waiter`, which waits for it and holds the locks. So what
+/// `waiter` holds counts as what this thread holds, if the wait would close a circle.
+pub fn on_behalf_of<T>(waiter: RequesterId, acquires: impl FnOnce() -> T) -> T {
+    let _entered = requester::enter(waiter);
+    acquires()
 }
 
 /// The variable by which a command finds the locks that are held for it: a JSON array of targets, outermost first.
@@ -86,7 +92,10 @@ pub const HELD: &str = held_for_command::VARIABLE;
 /// process has itself, and those of `guards`. What is not in it is part of no circle of waits.
 pub fn held_for_command(guards: &[Guard]) -> String {
     let files = guards.iter().filter(|guard| guard.lease().is_none());
-    held_for_command::with(files.map(Guard::target))
+    held_for_command::with(files.map(|guard| match guard.slot() {
+        Some(number) => Cow::Owned(slots::slot_path(guard.target(), number)),
+        None => Cow::Borrowed(guard.target()),
+    }))
 }
 
 /// Declares that this process does not end while one of its threads waits for a lock, unless a signal ends it. So if the

@@ -16,9 +16,9 @@
 //! - **A crash leaves data half-written.** The lock of a dead holder is granted at once, and
 //!   [`previous()`](Guard::previous) reports the crash. Check it before you trust the protected data.
 //! - **One thread, one guard.** A second acquire by the thread that holds the lock is an error
-//!   ([`is_would_deadlock`](Error::is_would_deadlock)), unless both are [`reentrant`](Options::reentrant). So is a wait that would
-//!   close a [circle](Error::circle) of waiting threads and processes. Two *tasks* on one thread exclude each other, and among
-//!   tasks no circle is found.
+//!   ([`is_would_deadlock`](Error::is_would_deadlock)), unless both are [`reentrant`](Options::reentrant). So is a wait that
+//!   would close a [circle](Error::circle) of waiting threads and processes. Two *tasks* on one thread exclude each other, and
+//!   both errors are found for tasks that run in a scope ([`task`](task())).
 //! - **A fork shares nothing.** A guard in a forked child holds nothing there and releases nothing.
 //! - **A signal runs no destructors.** The lock is free all the same. [`cleanup::install`] removes the lock file too.
 //! - **File systems differ.** Where two machines may mount one, a holder of another machine is
@@ -75,8 +75,8 @@
 //!
 //! # Platforms
 //!
-//! Linux; Windows 10 and later, tested under wine and not yet on Windows. macOS and FreeBSD (13 and later), built and never run by
-//! us: there the first [`Lock::open`] in a folder makes a [trial](probe::trial) of locks, and a folder that does not pass is
+//! Linux; Windows 10 and later, tested under wine and not yet on Windows. macOS and FreeBSD (13 and later), built and never run
+//! by us: there the first [`Lock::open`] in a folder makes a [trial](probe::trial) of locks, and a folder that does not pass is
 //! [unsupported](Error::is_unsupported). Elsewhere the crate compiles and every operation on a file is unsupported.
 
 #![deny(unsafe_code)]
@@ -105,6 +105,7 @@ mod several;
 mod slots;
 mod suspended;
 mod sys;
+mod task;
 mod util;
 mod wait;
 
@@ -125,6 +126,7 @@ pub use operations::{BreakOptions, Broken, break_lock, clean, deadlocks, history
 pub use several::acquire_all;
 pub use slots::slots;
 pub use suspended::{ResumeFuture, Resumed, Suspended};
+pub use task::{Task, task};
 
 /// Escapes text of other programs for a terminal, and paths for a shell.
 pub mod escape {

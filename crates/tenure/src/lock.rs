@@ -350,8 +350,8 @@ impl Lock {
     /// costs a few hundred bytes, and all waiters of one lock share one thread of the library.
     ///
     /// Dropping the future at any point leaves neither a lock nor a waiter. Two tasks exclude each other even on one
-    /// thread, so a task that acquires twice waits for itself: use a deadline, or open the lock as
-    /// [`reentrant`](Options::reentrant).
+    /// thread, so a task that acquires twice waits for itself: run it in a [scope](crate::task()), where that is an error at
+    /// once, use a deadline, or open the lock as [`reentrant`](Options::reentrant).
     ///
     /// ```
     /// use tenure::{Lock, Wait};
@@ -369,7 +369,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// As [`acquire_with`](Lock::acquire_with), but for the deadlock of a thread with itself.
+    /// As [`acquire_with`](Lock::acquire_with). A deadlock is found only for a task in a [scope](crate::task()).
     #[cfg(feature = "tokio")]
     pub async fn acquire_async(&self, wait: Wait) -> Result<Guard> {
         crate::future::acquire(&self.0, LockKind::Exclusive, wait).await

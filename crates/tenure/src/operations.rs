@@ -113,8 +113,8 @@ pub fn list(dir: impl AsRef<Path>, options: &ListOptions) -> Result<Vec<Status>>
 /// one's, so that none of them goes on. With [`ListOptions::recursive`] also for the locks below `dir`.
 ///
 /// An acquire that would close a circle fails at once ([`Error::circle`]), so what this finds are the circles of programs that
-/// turned that check off for the wait (`deadlock_check(false)`). A circle is reported only if it is proven: the waits of tasks,
-/// of other languages' tools, and of locks that another thread may release, are part of none.
+/// turned that check off for the wait (`deadlock_check(false)`). A circle is reported only if it is proven: the waits of tasks
+/// without a [scope](crate::task()), of other languages' tools, and of locks that another thread may release, are part of none.
 ///
 /// ```
 /// use tenure::{ListOptions, deadlocks};

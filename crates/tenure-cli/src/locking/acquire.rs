@@ -137,7 +137,7 @@ fn acquire_one(args: &LockOptions, target: &Path, lock: Lock, wait: Wait, signal
     // announces the holder and handles signals.
     let outcome = Arc::new(Mutex::new(None));
     let (waker, shared_outcome) = (signals.waker(), Arc::clone(&outcome));
-    let holder = thread::current().id();
+    let holder = tenure::command::this_thread();
     let worker = thread::Builder::new().name("tenure-acquire".to_owned()).spawn(move || {
         let result = tenure::command::on_behalf_of(holder, || take(&lock, wait));
         *shared_outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);

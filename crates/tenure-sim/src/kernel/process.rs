@@ -63,6 +63,10 @@ pub(crate) fn process_of_thread(id: i64) -> Option<i64> {
     Some(id)
 }
 
+pub(crate) fn awaited_child(_pid: i64) -> Option<i64> {
+    None
+}
+
 pub(crate) fn all_threads_ended(pid: i64) -> bool {
     process_facts(pid).is_some_and(|facts| facts.leader_ended)
 }

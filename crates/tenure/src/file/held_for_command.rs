@@ -2,8 +2,9 @@
 //! process ends.
 //!
 //! A wait of this process is then a wait of that holder too, if the process does not end before its wait does. Only the
-//! program itself knows that, and `tenure run` [says so](declare_that_waits_block_the_end). A wait of the command's child
-//! proves nothing: a shell may wait for the child, or may end first, and the two look alike.
+//! program itself knows that, and `tenure run` [says so](declare_that_waits_block_the_end). Where the process is a child of the
+//! command, such as a shell's, that counts while the command [waits for that child alone](crate::file::nested::runs), which is
+//! looked at when a circle is proven.
 //!
 //! `tenure run` names them to its command in a variable. The variable only says where to look: what counts is the record of
 //! the lock, as for the [acquire of that lock itself](crate::file::nested).
@@ -16,7 +17,6 @@ use crate::file::nested;
 use crate::file::paths::LockPaths;
 use crate::file::status::current_record;
 use crate::file::wait_note::{self, HeldLock, LockId};
-use crate::model::this_process::this_process;
 use crate::record::Record;
 
 /// The variable: a JSON array of targets, outermost first.
@@ -34,8 +34,8 @@ fn targets() -> Vec<PathBuf> {
 
 /// Returns the variable's value with more targets. A path that is not UTF-8 has no form in JSON, and is left out.
 #[allow(dead_code, reason = "the simulation runs no command")]
-pub(crate) fn with<'a>(more: impl Iterator<Item = &'a Path>) -> String {
-    let more = more.filter_map(wait_note::absolute);
+pub(crate) fn with(more: impl Iterator<Item = impl AsRef<Path>>) -> String {
+    let more = more.filter_map(|path| wait_note::absolute(path.as_ref()));
     let all: Vec<PathBuf> = targets().into_iter().chain(more).filter(|path| path.to_str().is_some()).collect();
     serde_json::to_string(&all).unwrap_or_default()
 }
@@ -48,16 +48,15 @@ pub(crate) fn declare_that_waits_block_the_end() {
     WAITS_BLOCK_THE_END.store(true, Ordering::Relaxed);
 }
 
-/// Returns the locks that are proven to be held until a wait of this process is over, each with its record.
+/// Returns the locks that may be held until a wait of this process is over, each with its record: this process is the holder's
+/// command, or descends from it.
 pub(crate) fn locks() -> Vec<(Arc<LockPaths>, HeldLock, Record)> {
     if !may_exist() {
         return Vec::new();
     }
-    let this = &this_process().identity;
-    let runs_this = |record: &Record| nested::runs(record, this.pid, this.start_time, this.pid_namespace);
     let lock = |target: PathBuf| {
         let paths = LockPaths::look(&target).ok()??;
-        let record = current_record(&paths).filter(runs_this)?;
+        let record = current_record(&paths).filter(nested::waits_for_this_process)?;
         let fence = Some(record.previous_fence()?);
         let held = HeldLock { id: LockId::of(&paths)?, fence, shared_anchor: None, for_command: true };
         Some((Arc::new(paths), held, record))

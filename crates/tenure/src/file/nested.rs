@@ -19,19 +19,40 @@ pub(crate) fn ancestor_holder(paths: &LockPaths) -> Option<Holder> {
         .then(|| Holder::from_record(Some(&record), Liveness::alive("it has the kernel lock")))
 }
 
-/// Returns whether the holder is proven to run the process with that pid and start time as its command. The process
-/// counts pids in the namespace `pid_namespace`.
+/// Returns whether the holder is proven to wait until the process with that pid and start time ends: because that is its command,
+/// or because its command waits for a child that is, or that waits for such a child in turn. The process counts pids in the
+/// namespace `pid_namespace`.
 ///
-/// A descendant of the command does not count: the command may end before the descendant does.
+/// Another descendant of the command does not count: the command may end before the descendant does.
 pub(crate) fn runs(record: &Record, pid: i64, start_time: Option<u64>, pid_namespace: Option<u64>) -> bool {
-    let is_command = record
-        .command_identity()
-        .is_some_and(|command| command.pid == pid && command.start_time.is_some() && command.start_time == start_time);
-    is_command && pid_namespace.is_some() && pid_namespace == sys::pid_namespace() && waits_for_process(record, pid)
+    let Some(command) = record.command_identity() else { return false };
+    if start_time.is_none() || pid_namespace.is_none() || pid_namespace != sys::pid_namespace() {
+        return false;
+    }
+    let is_command = || command.pid == pid && command.start_time == start_time;
+    let is_awaited = || process::start_time(pid) == start_time && is_awaited_by(pid, command.pid);
+    (is_command() || is_awaited()) && waits_for_process(record, pid)
 }
 
-/// Returns whether the holder is proven to wait for this process.
-fn waits_for_this_process(record: &Record) -> bool {
+/// Returns whether `ancestor` waits for the end of its only child, which does so as well, and so on to the process `pid`.
+fn is_awaited_by(mut pid: i64, ancestor: i64) -> bool {
+    /// Deeper than any nest of scripts.
+    const DEEPEST: usize = 64;
+    for _ in 0..DEEPEST {
+        let parent = match process::parent(pid) {
+            Some(parent) if sys::awaited_child(parent) == Some(pid) => parent,
+            _ => return false,
+        };
+        if parent == ancestor {
+            return true;
+        }
+        pid = parent;
+    }
+    false
+}
+
+/// Returns whether the holder is proven to run this process, or an ancestor of it, as its command.
+pub(crate) fn waits_for_this_process(record: &Record) -> bool {
     waits_for_process(record, i64::from(sys::pid()))
 }
 

@@ -2,8 +2,8 @@
 //! circle.
 //!
 //! While a thread that holds x waits for y, a file `.tenure/<x's lock file>.0.waits` says so, beside x's anchor. So the
-//! walk from y goes to y's note, from there to the lock that y's holder waits for, and so on, and its length is that of the
-//! circle. It needs no pid, so it passes through containers.
+//! [walk](crate::file::wait_graph) from y goes to y's note, from there to the lock that y's holder waits for, and so on, and its
+//! length is that of the circle. It needs no pid, so it passes through containers.
 //!
 //! A note counts only if all of this is proven:
 //!
@@ -14,26 +14,18 @@
 //! - The path in it leads to the very folder that the note names, by device and inode: a path of another mount namespace
 //!   may lead elsewhere. A lock is identified by its folder and its name, because its anchor may be replaced during the wait.
 //!
-//! [`find_circle`] reads every note of a circle twice. A note that is the same in both readings existed in between. So
-//! there is a moment, after the first and before the second reading, at which all of them waited for each other.
-//!
 //! A few holders may say so of one lock at a time: those that share it, and the waits of a broken holder and of its
 //! successor. So a note has a number in its name. A number that a dead process left is used again.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::file::nested;
 use crate::file::paths::LockPaths;
-use crate::file::status::current_record;
-use crate::model::circle::Waiting;
 use crate::record::io::read_once;
-use crate::record::{Record, RecordState};
 use crate::sys::{self, Access, File, FileId, FileKind, LockKind, Name, ReplaceSteps, Stat};
 
 const VERSION: u32 = 1;
@@ -41,10 +33,6 @@ const VERSION: u32 = 1;
 const PLACES: u32 = 8;
 /// The number of locks that one note may name.
 const MAX_HELD: usize = 256;
-/// The length of the longest circle that is found.
-const MAX_LENGTH: usize = 256;
-/// The number of locks that one walk visits. Only shared locks make it branch.
-const MAX_VISITED: usize = 1024;
 /// The maximum number of attempts to lock a new note, while a reader has it locked for a moment, and the pause between them.
 const LOCK_TRIES: usize = 40;
 const LOCK_PAUSE: Duration = Duration::from_micros(50);
@@ -65,12 +53,15 @@ pub(crate) struct WaitNote {
     pub(crate) pid_namespace: Option<u64>,
     pub(crate) command: Option<String>,
     pub(crate) label: Option<String>,
+    /// The number of the waiting task in its process; `None` for a thread. With the task's name, if it has one.
+    pub(crate) task: Option<u64>,
+    pub(crate) task_name: Option<String>,
     /// When the wait began, in milliseconds since 1970, for people.
     pub(crate) since_ms: u64,
-    /// The same, in nanoseconds since boot. Of two waits that close a circle at once, the later one gives way.
+    /// The same, in nanoseconds since boot. Of two waits that close a circle at once, the later one fails.
     pub(crate) since_boot_ns: u64,
-    /// Whether the waiting thread looks for a circle itself, and gives way.
-    pub(crate) gives_way: bool,
+    /// Whether the waiter looks for a circle itself, and fails where it closes one.
+    pub(crate) refuses_itself: bool,
     pub(crate) waits_for: WaitedLock,
     pub(crate) held: Vec<HeldLock>,
 }
@@ -100,6 +91,9 @@ pub(crate) struct WaitedLock {
     #[serde(flatten)]
     pub(crate) id: LockId,
     pub(crate) shared: bool,
+    /// The number of the lock's slots, of which the waiter waits for one; `None` for the lock without slots.
+    #[serde(default)]
+    pub(crate) slots: Option<u32>,
 }
 
 /// A lock that is held during the wait.
@@ -260,7 +254,7 @@ pub(crate) fn remove_all_dead(paths: &LockPaths) {
 }
 
 /// Returns the notes of a lock whose makers live.
-fn read(paths: &LockPaths) -> Vec<(FileId, WaitNote)> {
+pub(crate) fn read(paths: &LockPaths) -> Vec<(FileId, WaitNote)> {
     (0..PLACES).filter_map(|number| read_one(paths, &paths.wait_note(number))).collect()
 }
 
@@ -287,111 +281,6 @@ fn is_trusted(paths: &LockPaths, note: &Stat) -> bool {
     note.owner == 0 || note.owner == sys::effective_user() || owns_anchor()
 }
 
-/// A proven wait: one step of a walk.
-#[derive(Clone, Debug)]
-pub(crate) struct Step {
-    /// The lock that is held, and its anchor.
-    paths: Arc<LockPaths>,
-    id: LockId,
-    /// Whether the wait for that lock, by which the walk came here, is for a share.
-    wanted_shared: bool,
-    note_id: FileId,
-    note: WaitNote,
-    record: Option<Record>,
-}
-
-impl Step {
-    /// Returns whether the wait is later than one that began at `since_boot_ns` with the note `id`, and gives way.
-    pub(crate) fn gives_way_to(&self, since_boot_ns: u64, id: FileId) -> bool {
-        self.note.gives_way && (self.note.since_boot_ns, self.note_id.inode) > (since_boot_ns, id.inode)
-    }
-
-    /// Returns the file that says so.
-    pub(crate) fn note_id(&self) -> FileId {
-        self.note_id
-    }
-
-    /// Returns the lock that the wait is for.
-    pub(crate) fn waited(&self) -> &LockId {
-        &self.note.waits_for.id
-    }
-
-    /// Returns the wait for people.
-    pub(crate) fn waiting(&self) -> Waiting {
-        let held = self.note.held.iter().find(|held| held.id == self.id);
-        let record = self.record.as_ref().filter(|_| held.is_some_and(|held| held.fence.is_some()));
-        let for_command = held.is_some_and(|held| held.for_command);
-        // Where the holder waits itself, its record says more, such as the command that it runs.
-        let native = record.filter(|_| !for_command).and_then(|record| record.native.as_ref());
-        let of_record = |text: Option<&crate::record::Text>| text.map(|text| text.to_string());
-        Waiting {
-            pid: self.note.pid,
-            command: of_record(native.and_then(|native| native.command.as_ref())).or_else(|| self.note.command.clone()),
-            label: of_record(native.and_then(|native| native.label.as_ref()))
-                .or_else(|| self.note.label.clone().filter(|_| native.is_none())),
-            holds: shown(&self.paths.target_path),
-            holder_pid: record.filter(|_| for_command).and_then(|record| record.pid),
-            waits_for: self.note.waits_for.target.clone(),
-            since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.note.since_ms)),
-        }
-    }
-}
-
-/// Returns the proven waits of those that hold the lock at `paths`, which is `id`.
-fn steps(paths: &Arc<LockPaths>, id: &LockId, wanted_shared: bool) -> Vec<Step> {
-    let notes = read(paths);
-    if notes.is_empty() {
-        return Vec::new();
-    }
-    let record = current_record(paths);
-    let proven = notes.into_iter().filter(|(_, note)| {
-        let held = note.held.iter().find(|held| held.id == *id);
-        held.is_some_and(|held| is_proven(paths, held, note, record.as_ref(), wanted_shared))
-    });
-    let step = |(note_id, note)| Step {
-        paths: Arc::clone(paths),
-        id: id.clone(),
-        wanted_shared,
-        note_id,
-        note,
-        record: record.clone(),
-    };
-    proven.map(step).collect()
-}
-
-/// Returns whether the lock is held as `held`, a part of `note`, says, so that a wait for it waits for the note's maker.
-pub(crate) fn is_held(paths: &LockPaths, held: &HeldLock, note: &WaitNote, wanted_shared: bool) -> bool {
-    is_proven(paths, held, note, current_record(paths).as_ref(), wanted_shared)
-}
-
-/// As [`is_held`], with the lock's present record.
-fn is_proven(
-    paths: &LockPaths,
-    held: &HeldLock,
-    note: &WaitNote,
-    record: Option<&Record>,
-    wanted_shared: bool,
-) -> bool {
-    let Some(fence) = held.fence else {
-        // Shares do not exclude each other.
-        let anchor = || paths.dir.ident_at(&paths.anchor).ok().flatten().map(|found| found.id.inode);
-        return !wanted_shared && held.shared_anchor.is_some() && held.shared_anchor == anchor();
-    };
-    let is_this_tenure = |record: &&Record| {
-        record.native.as_ref().is_some_and(|native| native.state == RecordState::Held && native.fence == Some(fence))
-    };
-    let Some(record) = record.filter(is_this_tenure) else { return false };
-    !held.for_command || nested::runs(record, note.pid, note.start_time, note.pid_namespace)
-}
-
-/// Opens the lock that a note says is waited for, if its path leads there.
-fn open(lock: &WaitedLock) -> Option<Arc<LockPaths>> {
-    // A relative path says nothing to another process.
-    let target = Some(&*lock.target).filter(|target| target.is_absolute())?;
-    let paths = LockPaths::look(target).ok()??;
-    (LockId::of(&paths).as_ref() == Some(&lock.id)).then(|| Arc::new(paths))
-}
-
 /// Returns a path that means the same to another process.
 pub(crate) fn absolute(target: &Path) -> Option<PathBuf> {
     std::path::absolute(target).ok()
@@ -400,60 +289,4 @@ pub(crate) fn absolute(target: &Path) -> Option<PathBuf> {
 /// Returns a path for a [`Waiting`].
 pub(crate) fn shown(target: &Path) -> PathBuf {
     absolute(target).unwrap_or_else(|| target.to_owned())
-}
-
-/// Searches for a circle that a wait for the lock at `paths` would close: a chain of waits from its holder to a wait for a
-/// lock that is `ours`, which is also asked whether that wait is for a share.
-pub(crate) fn find_circle(
-    paths: &Arc<LockPaths>,
-    id: &LockId,
-    shared: bool,
-    ours: &dyn Fn(&LockId, bool) -> bool,
-) -> Option<Vec<Step>> {
-    let mut walk = Walk { ours, visited: HashSet::new(), chain: Vec::new() };
-    walk.visit(paths, id, shared).then_some(walk.chain).filter(|chain| is_stable(chain))
-}
-
-struct Walk<'a> {
-    ours: &'a dyn Fn(&LockId, bool) -> bool,
-    visited: HashSet<(LockId, bool)>,
-    chain: Vec<Step>,
-}
-
-impl Walk<'_> {
-    fn visit(&mut self, paths: &Arc<LockPaths>, id: &LockId, wanted_shared: bool) -> bool {
-        if self.chain.len() >= MAX_LENGTH
-            || self.visited.len() >= MAX_VISITED
-            || !self.visited.insert((id.clone(), wanted_shared))
-        {
-            return false;
-        }
-        for step in steps(paths, id, wanted_shared) {
-            let next = step.note.waits_for.clone();
-            self.chain.push(step);
-            if (self.ours)(&next.id, next.shared)
-                || open(&next).is_some_and(|paths| self.visit(&paths, &next.id, next.shared))
-            {
-                return true;
-            }
-            self.chain.pop();
-        }
-        false
-    }
-}
-
-/// Reads every step of a chain a second time.
-fn is_stable(chain: &[Step]) -> bool {
-    chain.iter().all(|step| {
-        let again = steps(&step.paths, &step.id, step.wanted_shared);
-        again.iter().any(|again| again.note_id == step.note_id && again.note == step.note)
-    })
-}
-
-/// Returns the circle through the lock at `paths`, if there is one.
-pub(crate) fn circle_through(paths: LockPaths) -> Option<Vec<Step>> {
-    let (id, paths) = (LockId::of(&paths)?, Arc::new(paths));
-    // A wait for a share waits for an exclusive holder only.
-    find_circle(&paths, &id, true, &|waited, _| *waited == id)
-        .or_else(|| find_circle(&paths, &id, false, &|waited, shared| *waited == id && !shared))
 }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::file::wait_note::{self, Step};
+use crate::file::wait_graph::{self, Step};
+use crate::file::wait_note;
 use crate::maintenance::walk::{Depth, ListOptions, Visited, walk};
 use crate::model::circle::{Circle, Waiting};
 use crate::model::error::{Error, ErrorKind, Result};
@@ -18,7 +19,7 @@ pub(crate) fn deadlocks(dir: &Path, options: ListOptions) -> Result<Vec<Circle>>
     let (mut known, mut found) = (HashSet::new(), Vec::new());
     walk(dir, depth, &mut |visited| {
         let Visited::Lock(lock) = visited else { return };
-        let Some(chain) = lock.paths().and_then(wait_note::circle_through) else { return };
+        let Some(chain) = lock.paths().and_then(wait_graph::deadlock_through) else { return };
         let mut notes: Vec<_> = chain.iter().map(Step::note_id).collect();
         notes.sort_unstable_by_key(|id| (id.device, id.inode));
         // The same circle is found from each of its locks.

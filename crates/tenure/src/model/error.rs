@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::model::circle::Circle;
 use crate::model::holder::{Holder, HolderKind};
+use crate::model::requester::RequesterId;
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -110,9 +111,12 @@ impl Error {
             .with_advice(Advice::LookAtHolder)
     }
 
-    /// Returns the error for a thread that holds the lock and would wait for its own release.
-    pub(crate) fn would_deadlock(target: &Path, shared: bool) -> Error {
-        let detail = "this thread holds the lock already and would wait for itself";
+    /// Returns the error for a thread or task that holds the lock and would wait for its own release.
+    pub(crate) fn would_deadlock(target: &Path, shared: bool, holder: Option<RequesterId>) -> Error {
+        let detail = match holder.and_then(RequesterId::task) {
+            Some(_) => "this task holds the lock already and would wait for itself",
+            None => "this thread holds the lock already and would wait for itself",
+        };
         let error = Error::new(ErrorKind::WouldDeadlock, target, detail);
         match shared {
             true => error.with_hint(

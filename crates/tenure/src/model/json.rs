@@ -158,9 +158,12 @@ struct WaitingJson<'a> {
     pid: i64,
     label: Option<&'a str>,
     command: Option<&'a str>,
+    task: Option<u64>,
+    task_name: Option<&'a str>,
     holds: &'a str,
     holder_pid: Option<i64>,
     waits_for: &'a str,
+    slots: Option<u32>,
     since: Option<String>,
 }
 
@@ -181,9 +184,12 @@ impl Serialize for Waiting {
             pid: self.pid,
             label: self.label.as_deref(),
             command: self.command.as_deref(),
+            task: self.task,
+            task_name: self.task_name.as_deref(),
             holds: &lossy(&self.holds),
             holder_pid: self.holder_pid,
             waits_for: &lossy(&self.waits_for),
+            slots: self.slots,
             since: self.since.and_then(text::date),
         }
         .serialize(serializer)

@@ -9,6 +9,7 @@ pub(crate) mod options;
 pub(crate) mod rank;
 pub(crate) mod report;
 pub(crate) mod request;
+pub(crate) mod requester;
 pub(crate) mod slots;
 pub(crate) mod stale_reason;
 pub(crate) mod status;

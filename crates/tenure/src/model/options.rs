@@ -262,11 +262,12 @@ options! {
     reentrant: bool = false, |reentrant: bool| reentrant;
 
     /// Sets whether an acquire that would wait for its own end fails at once with
-    /// [`is_would_deadlock`](Error::is_would_deadlock). This is the case for a second acquire by the thread that acquired
-    /// first; for an acquire by the command that the holder runs under the lock
+    /// [`is_would_deadlock`](Error::is_would_deadlock). This is the case for a second acquire by the thread, or the
+    /// [task](crate::task()), that acquired first; for an acquire by the command that the holder runs under the lock
     /// ([`Guard::set_command`](crate::Guard::set_command)) or by a descendant of it; and for a wait that would close a
-    /// [circle](Error::circle) of such threads and commands, each of which holds one lock and waits for the next. On by default;
-    /// turn it off where guards are handed to other threads that release them, and where deadlocks are resolved by timeouts.
+    /// [circle](Error::circle) of such threads, tasks and commands, each of which holds one lock and waits for the next. On by
+    /// default; turn it off where guards are handed to other threads or tasks that release them, and where deadlocks are resolved
+    /// by timeouts.
     deadlock_check: bool = true, |check: bool| check;
 
     /// Sets what an acquire does when the lock is busy; [`IfBusy::Wait`] by default. For files only.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use crate::model::error::Result;
 use crate::model::rank::Rank;
+use crate::model::requester::RequesterId;
 use crate::model::status::Status;
 use crate::model::tenure::Backend;
 
@@ -81,8 +81,8 @@ pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
     /// `answer_by`, or within a time of its own.
     fn survey(&self, least: u32, answer_by: Option<Instant>) -> Result<FoundSlots>;
 
-    /// Returns whether `thread` of this process acquired what it holds of a slot.
-    fn is_held_by(&self, number: u32, thread: ThreadId) -> bool;
+    /// Returns whether `requester` acquired what this process holds of a slot.
+    fn is_held_by(&self, number: u32, requester: RequesterId) -> bool;
 
     /// Returns in how many of the queues one acquire may wait at once.
     fn most_queues(&self) -> usize;

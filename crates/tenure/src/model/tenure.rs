@@ -5,13 +5,13 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Wait;
 use crate::model::rank::Rank;
+use crate::model::requester::RequesterId;
 use crate::model::status::Status;
 use crate::record::Record;
 use crate::sys::{Inherited, LockKind};
@@ -192,8 +192,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Acquires the lock, blocking this thread for as long as `wait` allows.
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>>;
 
-    /// Starts an acquire without blocking. `thread` is the thread that would wait for itself if it holds the lock already.
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun>;
+    /// Starts an acquire without blocking. `requester` would wait for itself if it holds the lock already.
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun>;
 
     /// Returns the lock's status.
     fn status(&self) -> Result<Status>;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::next::WaiterPlace;
@@ -16,6 +15,7 @@ use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, Wait};
 use crate::model::rank::Rank;
+use crate::model::requester::{self, RequesterId};
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::LockKind;
@@ -38,8 +38,8 @@ struct Parts {
 #[derive(Clone, Copy)]
 struct Requester {
     kind: LockKind,
-    /// The thread that would wait for itself if it holds the lock already.
-    thread: Option<ThreadId>,
+    /// The thread or task that would wait for itself if it holds the lock already.
+    id: Option<RequesterId>,
 }
 
 impl ScheduledLock {
@@ -60,7 +60,7 @@ impl ScheduledLock {
         Ok(ScheduledLock(Arc::new(Parts { file, place, options, paths })))
     }
 
-    fn requester(&self, kind: LockKind, thread: Option<ThreadId>) -> Result<Requester> {
+    fn requester(&self, kind: LockKind, id: Option<RequesterId>) -> Result<Requester> {
         let options = &self.0.options;
         let alone = matches!(options.if_busy, IfBusy::QueueOne | IfBusy::Replace);
         if kind == LockKind::Shared && (alone || options.not_more_often_than.is_some()) {
@@ -68,7 +68,7 @@ impl ScheduledLock {
                 "a share can neither be the one that waits, nor replace a holder, nor be skipped for a recent run";
             return Err(Error::new(ErrorKind::Unsupported, self.target(), detail));
         }
-        Ok(Requester { kind, thread })
+        Ok(Requester { kind, id })
     }
 }
 
@@ -82,7 +82,7 @@ impl Backend for ScheduledLock {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        let requester = self.requester(kind, Some(std::thread::current().id()))?;
+        let requester = self.requester(kind, Some(requester::current()))?;
         if let Some(tenure) = self.0.try_now(requester, wait)? {
             return Ok(tenure);
         }
@@ -94,8 +94,8 @@ impl Backend for ScheduledLock {
         }
     }
 
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
-        let requester = self.requester(kind, thread)?;
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
+        let requester = self.requester(kind, requester)?;
         if let Some(tenure) = self.0.try_now(requester, wait)? {
             return Ok(Begun::Granted(tenure));
         }
@@ -124,7 +124,7 @@ impl Parts {
     /// Makes one attempt. `None` if the lock is busy and the acquire may wait.
     fn try_now(&self, requester: Requester, wait: Wait) -> Result<Option<Arc<dyn Tenure>>> {
         self.refuse_recent()?;
-        let began = self.file.begin(requester.kind, Wait::Never, requester.thread);
+        let began = self.file.begin(requester.kind, Wait::Never, requester.id);
         let never = matches!(wait.deadline(Instant::now()), Some(deadline) if deadline <= Instant::now());
         match began {
             Ok(begun) => match Queued::new(begun) {
@@ -147,7 +147,7 @@ impl Parts {
                 WaiterPlace::Over => return Ok(None),
             },
         };
-        let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.thread)?);
+        let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.id)?);
         let tenure = match queued {
             Err(tenure) => Some(tenure),
             Ok(queued) if self.options.if_busy == IfBusy::Replace => {

@@ -12,24 +12,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::next::{self, WaiterPlace};
 use super::patience::{Patience, Queued, Waited};
 use super::pending::ThreadedAcquire;
-use super::survey::{Survey, existing, slot_paths};
+use super::survey::Survey;
 use super::tenure::SlotTenure;
 use crate::file::nested::ancestor_holder;
 use crate::file::paths::LockPaths;
+use crate::file::slots::{existing, slot_paths};
 use crate::file::status::current_holder;
 use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
 use crate::model::rank::Rank;
+use crate::model::requester::{self, RequesterId};
 use crate::model::slots::{MOST, Part, has_room};
 use crate::model::status::{State, Status};
 use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::{Access, FileWatch, LockKind};
+use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::file_lock::FileLock;
 
 /// How long an acquire that does not wait has for its turn to count: each takes some system calls.
@@ -55,7 +57,7 @@ pub(crate) struct SlotsLock(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    paths: LockPaths,
+    paths: Arc<LockPaths>,
     options: Options,
     limit: u32,
     /// The right to count the holders and to take a slot.
@@ -68,6 +70,34 @@ struct Parts {
 /// The paths of the slots, by their numbers. They are made for each attempt, without a system call: a mutex over ones that are
 /// kept could be locked for ever in a forked child.
 type Slots = BTreeMap<u32, Arc<LockPaths>>;
+
+/// One acquire.
+struct Acquiring {
+    requester: Option<RequesterId>,
+    /// The requesters around it, which cannot go on while it waits.
+    around: Vec<RequesterId>,
+    /// What the process says of its wait; `None` until it waits.
+    announced: Option<Option<AnnouncedWait>>,
+}
+
+impl Acquiring {
+    fn new(requester: Option<RequesterId>, around: Vec<RequesterId>) -> Acquiring {
+        Acquiring { requester, around, announced: None }
+    }
+
+    /// Announces once that it waits. Fails if the wait closes a circle.
+    fn announce(&mut self, parts: &Parts, patience: &Patience) -> Result<()> {
+        if self.announced.is_some() {
+            return Ok(());
+        }
+        let Parts { paths, options, limit, .. } = parts;
+        let announced = AnnouncedWait::begin_for_slot(paths, options, *limit, self.requester, &self.around)?;
+        match self.announced.insert(announced).as_mut().and_then(AnnouncedWait::take_undecided) {
+            Some(look) => look.decide(|| !patience.is_over()),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The outcome of one attempt.
 enum Attempt {
@@ -104,7 +134,7 @@ impl SlotsLock {
                 "several hold at once: neither is one of them replaced, nor is a run skipped for another's success",
             );
         }
-        let paths = LockPaths::open(target, options.create_parents)?;
+        let paths = Arc::new(LockPaths::open(target, options.create_parents)?);
         let mut own = Options::default().refresh_interval(Duration::MAX);
         own.mode = options.mode;
         let mut count = target.as_os_str().to_owned();
@@ -129,28 +159,28 @@ impl Backend for SlotsLock {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        let thread = Some(std::thread::current().id());
+        let mut acquiring = Acquiring::new(Some(requester::current()), requester::around());
         let began = Instant::now();
         let parts = &self.0;
         let (may_wait, deadline) = parts.may_wait(kind, wait, began)?;
         let patience = Patience::new(deadline)?;
         let granted = match may_wait {
-            true => parts.wait(thread, &patience)?,
-            false => parts.try_now(thread)?,
+            true => parts.wait(&mut acquiring, &patience)?,
+            false => parts.try_now(acquiring.requester)?,
         };
         granted.ok_or_else(|| parts.busy().with_waited(began.elapsed()))
     }
 
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
         let began = Instant::now();
         let (may_wait, deadline) = self.0.may_wait(kind, wait, began)?;
         if !may_wait {
-            return self.0.try_now(thread)?.map(Begun::Granted).ok_or_else(|| self.0.busy());
+            return self.0.try_now(requester)?.map(Begun::Granted).ok_or_else(|| self.0.busy());
         }
         // A thread counts, because another process may be counting.
         let patience = Arc::new(Patience::new(None)?);
         let (parts, again) = (Arc::clone(&self.0), Arc::clone(&self.0));
-        let acquire = move |patience: &Patience| parts.wait(thread, patience);
+        let acquire = move |patience: &Patience| parts.wait(&mut Acquiring::new(requester, Vec::new()), patience);
         let pending = ThreadedAcquire::start(patience, deadline, acquire, move || again.busy())?;
         Ok(Begun::Pending(Box::new(pending)))
     }
@@ -190,16 +220,16 @@ impl Parts {
         Survey::of(slots.iter().map(|(number, paths)| (*number, paths)))
     }
 
-    fn try_now(&self, thread: Option<ThreadId>) -> Result<Option<Arc<dyn Tenure>>> {
+    fn try_now(&self, requester: Option<RequesterId>) -> Result<Option<Arc<dyn Tenure>>> {
         let patience = Patience::new(Instant::now().checked_add(TO_COUNT))?;
-        Ok(match self.attempt(thread, &patience)? {
+        Ok(match self.attempt(requester, &patience)? {
             Attempt::Granted(tenure) => Some(tenure),
             Attempt::Full(_) | Attempt::Over => None,
         })
     }
 
     /// Counts the holders, and takes a slot if there is room for one more.
-    fn attempt(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<Attempt> {
+    fn attempt(&self, requester: Option<RequesterId>, patience: &Patience) -> Result<Attempt> {
         let _counting = match Queued::new(self.count.begin(LockKind::Exclusive, Wait::Forever, None)?) {
             Err(tenure) => next::Taken::new(tenure),
             Ok(mut queued) => match patience.wait(&mut queued, None)? {
@@ -214,7 +244,7 @@ impl Parts {
         }
         for number in survey.free(self.limit) {
             let Some(paths) = slots.get(&number) else { continue };
-            match self.lock_of(paths).begin(LockKind::Exclusive, Wait::Never, thread) {
+            match self.lock_of(paths).begin(LockKind::Exclusive, Wait::Never, requester) {
                 // An acquire that never waits is not queued.
                 Ok(begun) => {
                     if let Err(file) = Queued::new(begun) {
@@ -231,7 +261,7 @@ impl Parts {
     }
 
     /// Waits for a slot. `None` at the end of the patience.
-    fn wait(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
+    fn wait(&self, acquiring: &mut Acquiring, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
         let first = if self.options.if_busy == IfBusy::QueueOne {
             match next::take_unless_another_waits(&self.first, &self.first_paths, patience)? {
                 WaiterPlace::Taken(first) => first,
@@ -241,14 +271,14 @@ impl Parts {
         } else {
             match next::try_take(&self.first)? {
                 Some(first) => first,
-                None => match self.wait_to_be_first(thread, patience)? {
+                None => match self.wait_to_be_first(acquiring, patience)? {
                     First::Now(first) => first,
                     First::Granted(tenure) => return Ok(Some(tenure)),
                     First::Over => return Ok(None),
                 },
             }
         };
-        let tenure = self.wait_as_first(thread, patience);
+        let tenure = self.wait_as_first(acquiring, patience);
         drop(first);
         tenure
     }
@@ -256,11 +286,12 @@ impl Parts {
     /// Waits in the queue of those that wait.
     ///
     /// The first one may be stopped. If it has not taken what was free for it between two looks, this one takes a slot.
-    fn wait_to_be_first(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<First> {
+    fn wait_to_be_first(&self, acquiring: &mut Acquiring, patience: &Patience) -> Result<First> {
         let mut queued = match Queued::new(self.first.begin(LockKind::Exclusive, Wait::Forever, None)?) {
             Err(tenure) => return Ok(First::Now(next::Taken::new(tenure))),
             Ok(queued) => queued,
         };
+        acquiring.announce(self, patience)?;
         let (mut interval, longest) = CHECK_FIRST;
         let mut unused = None;
         loop {
@@ -271,12 +302,12 @@ impl Parts {
             }
             let slots = self.all()?;
             let survey = Parts::survey(&slots)?;
-            self.refuse_deadlock(&slots, &survey, thread)?;
+            self.refuse_deadlock(&slots, &survey, acquiring)?;
             let head = current_holder(&self.first_paths);
             let for_head = head.as_ref().is_some_and(|head| survey.has_room(head.slots.unwrap_or(self.limit)));
             let seen = for_head.then(|| (head.and_then(|head| head.fence), survey.tenures()));
             if seen.is_some() && seen == unused {
-                match self.attempt(thread, patience)? {
+                match self.attempt(acquiring.requester, patience)? {
                     Attempt::Granted(tenure) => return Ok(First::Granted(tenure)),
                     Attempt::Full(_) => {}
                     Attempt::Over => return Ok(First::Over),
@@ -288,16 +319,19 @@ impl Parts {
     }
 
     /// Waits for room, as the first of those that wait.
-    fn wait_as_first(&self, thread: Option<ThreadId>, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
+    fn wait_as_first(&self, acquiring: &mut Acquiring, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
         let mut looks = SOON.len();
         loop {
             // What changes after the watches began ends the wait.
             let slots = self.all()?;
             let (watches, complete) = watch(&slots);
-            match self.attempt(thread, patience)? {
+            match self.attempt(acquiring.requester, patience)? {
                 Attempt::Granted(tenure) => return Ok(Some(tenure)),
                 Attempt::Over => return Ok(None),
-                Attempt::Full(survey) => self.refuse_deadlock(&slots, &survey, thread)?,
+                Attempt::Full(survey) => {
+                    self.refuse_deadlock(&slots, &survey, acquiring)?;
+                    acquiring.announce(self, patience)?;
+                }
             }
             if patience.is_over() {
                 return Ok(None);
@@ -307,14 +341,16 @@ impl Parts {
         }
     }
 
-    /// Fails if this acquire would wait for its own end: too many slots are held by its own thread, or for this process as
+    /// Fails if this acquire would wait for its own end: too many slots are held by its own thread or task, or for this process as
     /// their command.
-    fn refuse_deadlock(&self, slots: &Slots, survey: &Survey, thread: Option<ThreadId>) -> Result<()> {
+    fn refuse_deadlock(&self, slots: &Slots, survey: &Survey, acquiring: &Acquiring) -> Result<()> {
         if !self.options.deadlock_check || survey.has_room(self.limit) {
             return Ok(());
         }
         let waits_for_us = |paths: &Arc<LockPaths>| {
-            thread.is_some_and(|thread| self.lock_of(paths).is_held_by(thread)) || ancestor_holder(paths).is_some()
+            let lock = self.lock_of(paths);
+            acquiring.requester.iter().chain(&acquiring.around).any(|one| lock.is_held_by(*one))
+                || ancestor_holder(paths).is_some()
         };
         let own: Vec<_> = survey.held().filter(|found| slots.get(&found.number).is_some_and(waits_for_us)).collect();
         let limits = own.iter().map(|found| found.limit());
@@ -322,8 +358,7 @@ impl Parts {
             return Ok(());
         }
         let holder = own.first().and_then(|found| found.status.holder.clone());
-        let detail =
-            "the slots are held by this thread, or for this process as their command, which would wait for itself";
+        let detail = "the slots are held by this thread or task, or for this process as their command, which would wait for itself";
         let error = Error::new(ErrorKind::WouldDeadlock, &self.paths.target_path, detail).with_holder(holder);
         Err(error.with_hint("release a slot first").with_advice(Advice::Reenter))
     }

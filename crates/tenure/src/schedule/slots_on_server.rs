@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::patience::{Patience, Queued, Returns, Waited};
@@ -20,6 +19,7 @@ use crate::model::error::{Advice, Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
+use crate::model::requester::{self, RequesterId};
 use crate::model::slots::{MOST, Part, SlotAcquire, SlotServer, has_room};
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Tenure};
@@ -87,7 +87,7 @@ struct Acquiring {
     patience: Arc<Patience>,
     deadline: Option<Instant>,
     /// The thread that would wait for itself.
-    thread: Option<ThreadId>,
+    requester: Option<RequesterId>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -220,7 +220,7 @@ impl Backend for SlotsOnServer {
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
         let began = Instant::now();
-        let (may_wait, acquiring) = self.0.start(kind, wait, Some(std::thread::current().id()))?;
+        let (may_wait, acquiring) = self.0.start(kind, wait, Some(requester::current()))?;
         let _returns = Returns(&acquiring.patience);
         self.0.run(may_wait, &acquiring).map_err(|error| match error.is_busy() {
             true => error.with_waited(began.elapsed()),
@@ -228,9 +228,9 @@ impl Backend for SlotsOnServer {
         })
     }
 
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
         let began = Instant::now();
-        let (may_wait, acquiring) = self.0.start(kind, wait, thread)?;
+        let (may_wait, acquiring) = self.0.start(kind, wait, requester)?;
         let (patience, known) = (Arc::clone(&acquiring.patience), Arc::clone(&acquiring.known));
         // A thread waits for the server's answers, also where the acquire does not wait for a slot. It keeps the deadline.
         let (parts, again) = (Arc::clone(&self.0), Arc::clone(&self.0));
@@ -252,7 +252,7 @@ impl Backend for SlotsOnServer {
 
 impl Parts {
     /// Begins an acquire. Returns whether it waits.
-    fn start(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<(bool, Acquiring)> {
+    fn start(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<(bool, Acquiring)> {
         if kind == LockKind::Shared {
             let detail = "a slot cannot be shared";
             return Err(Error::new(ErrorKind::Unsupported, self.server.target(), detail));
@@ -264,7 +264,7 @@ impl Parts {
         let patience = Arc::new(Patience::new(None)?);
         let waiting: Arc<dyn SlotAcquire> = Arc::<Patience>::clone(&patience);
         self.server.add_waiting(Arc::downgrade(&waiting));
-        Ok((may_wait, Acquiring { patience, deadline, thread, known: Arc::default() }))
+        Ok((may_wait, Acquiring { patience, deadline, requester, known: Arc::default() }))
     }
 
     /// Acquires to the outcome.
@@ -285,9 +285,9 @@ impl Parts {
         if acquiring.patience.is_given_up() {
             return Ok(None);
         }
-        let thread = acquiring.thread.filter(|_| matches!(part, Part::Slot(_)));
+        let requester = acquiring.requester.filter(|_| matches!(part, Part::Slot(_)));
         let answer_by = acquiring.answer_by().filter(|_| wait == Wait::Never);
-        let mut queued = match Queued::new(self.server.open(part)?.begin(LockKind::Exclusive, wait, thread)?) {
+        let mut queued = match Queued::new(self.server.open(part)?.begin(LockKind::Exclusive, wait, requester)?) {
             Err(tenure) => return Ok(Some(tenure)),
             Ok(queued) => queued,
         };
@@ -363,7 +363,7 @@ impl Parts {
         match acquiring.bears(attempt)? {
             Some(Attempt::Granted(tenure)) => return Ok(Some(tenure)),
             Some(Attempt::Over) => return Ok(None),
-            Some(Attempt::Full(survey)) => self.refuse_deadlock(&survey, acquiring.thread)?,
+            Some(Attempt::Full(survey)) => self.refuse_deadlock(&survey, acquiring.requester)?,
             Some(Attempt::Miscounted) | None => {}
         }
         if acquiring.is_over() {
@@ -392,7 +392,7 @@ impl Parts {
             };
             // Later a slot may be granted to this acquire that it has not seen yet.
             if queues.is_empty() {
-                self.refuse_deadlock(&survey, acquiring.thread)?;
+                self.refuse_deadlock(&survey, acquiring.requester)?;
             }
             let is_complete = self.queue_for(&survey, &mut queues, acquiring)?;
             let look = acquiring.until(Instant::now() + LOOK);
@@ -427,7 +427,7 @@ impl Parts {
             }
             let slot = self.server.open(Part::Slot(found.number))?;
             // A server's lock is never granted at once.
-            if let Ok(queued) = Queued::new(slot.begin(LockKind::Exclusive, acquiring.wait(), acquiring.thread)?) {
+            if let Ok(queued) = Queued::new(slot.begin(LockKind::Exclusive, acquiring.wait(), acquiring.requester)?) {
                 queues.insert(found.number, queued);
             }
         }
@@ -435,9 +435,9 @@ impl Parts {
     }
 
     /// Fails if this acquire would wait for its own end: too many slots are held by its own thread.
-    fn refuse_deadlock(&self, survey: &Survey, thread: Option<ThreadId>) -> Result<()> {
-        let Some(thread) = thread.filter(|_| self.deadlock_check) else { return Ok(()) };
-        let own: Vec<_> = survey.held().filter(|found| self.server.is_held_by(found.number, thread)).collect();
+    fn refuse_deadlock(&self, survey: &Survey, requester: Option<RequesterId>) -> Result<()> {
+        let Some(requester) = requester.filter(|_| self.deadlock_check) else { return Ok(()) };
+        let own: Vec<_> = survey.held().filter(|found| self.server.is_held_by(found.number, requester)).collect();
         let limits = own.iter().map(|found| found.limit());
         if survey.has_room(self.limit) || own.is_empty() || has_room(limits, self.limit) {
             return Ok(());

@@ -1,50 +1,16 @@
 //! A survey of the slots of a target: which are held, and how many their holders allow.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::file::paths::{ANCHORS, LockPaths, joined, target_of_anchor};
+use crate::file::paths::LockPaths;
 use crate::file::status::{View, examine_after, kernel_numbers};
-use crate::model::error::{Error, Result};
+use crate::model::error::Result;
 use crate::model::holder::Holder;
 use crate::model::options::Options;
-use crate::model::slots::{self, FoundSlot, Part, SLOT_SUFFIX, has_room};
+use crate::model::slots::{FoundSlot, has_room};
 use crate::model::status::{State, Status};
 use crate::process::Known;
-use crate::sys::{self, Name};
-
-/// Returns the target of a slot's own lock.
-pub(crate) fn slot_path(target: &Path, number: u32) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(Part::Slot(number).suffix());
-    path.into()
-}
-
-/// Returns the paths of a slot's lock, in the folder of the target.
-pub(crate) fn slot_paths(of: &LockPaths, number: u32) -> Result<LockPaths> {
-    of.beside(slot_path(&of.target_path, number))
-}
-
-/// Returns the numbers of the slots that have an anchor, in their order.
-pub(crate) fn existing(of: &LockPaths) -> Result<BTreeSet<u32>> {
-    let failed = |error| Error::io(of.anchor_path(), "the folder of anchors cannot be read", error);
-    let dir = match Name::new(ANCHORS.as_ref()).and_then(|name| of.dir.open_dir(&name)) {
-        Ok(dir) => dir,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let prefix = joined(of.target.as_os_str(), SLOT_SUFFIX);
-    let names = dir.entries().map_err(failed)?;
-    Ok(names.iter().filter_map(|(name, _)| number(target_of_anchor(name.as_os_str())?, &prefix)).collect())
-}
-
-/// Returns the number in a slot's name.
-fn number(name: &OsStr, prefix: &OsString) -> Option<u32> {
-    slots::number(name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes())?)
-}
+use crate::sys;
 
 /// One slot, as a survey found it.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::success::{self, Moment};
@@ -12,6 +11,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Wait;
 use crate::model::rank::Rank;
+use crate::model::requester::RequesterId;
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Facts, LeaseLeft, Meanwhile, Pending, Suspension, Tenure};
 use crate::record::Record;
@@ -125,8 +125,8 @@ impl Backend for CountedSuspension {
         self.file.acquire(kind, wait).map(|file| self.run.resumed(file))
     }
 
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
-        Ok(match self.file.begin(kind, wait, thread)? {
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
+        Ok(match self.file.begin(kind, wait, requester)? {
             Begun::Granted(file) => Begun::Granted(self.run.resumed(file)),
             Begun::Pending(file) => Begun::Pending(Box::new(CountedAcquire { file, run: self.run.clone() })),
         })

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::lease::{ANSWER, BootTime, CALL};
@@ -13,6 +12,7 @@ use super::tenure::ServerTenure;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Overrun};
+use crate::model::requester::RequesterId;
 use crate::model::this_process::this_process;
 use crate::record::{Native, Record, RecordStyle};
 use crate::sys::LockKind;
@@ -41,8 +41,8 @@ pub(crate) struct Acquire {
     pub(super) options: Options,
     pub(super) limit: WaitLimit,
     pub(super) since: Instant,
-    /// The thread that would wait for itself if it acquired again.
-    pub(super) thread: Option<ThreadId>,
+    /// The thread or task that would wait for itself if it acquired again.
+    pub(super) requester: Option<RequesterId>,
     /// The shares of the lock that this thread has already, if a further one must not wait for their end.
     pub(super) own_shares: Vec<Weak<ServerTenure>>,
 }
@@ -69,7 +69,7 @@ impl Acquire {
         self.limit == WaitLimit::Never
     }
 
-    /// Returns whether the thread has a share already, so that a wait would be for waiters that wait for its end.
+    /// Returns whether the requester has a share already, so that a wait would be for waiters that wait for its end.
     pub(super) fn would_wait_for_itself(&self) -> bool {
         self.own_shares.iter().filter_map(Weak::upgrade).any(|share| share.is_held())
     }

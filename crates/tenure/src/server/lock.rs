@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::acquire::{Acquire, AcquireServer};
@@ -19,6 +18,7 @@ use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options, StalePolicy, Style, Wait};
 use crate::model::rank::Rank;
+use crate::model::requester::{self, RequesterId};
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Tenure};
 use crate::sys::{self, LockKind};
@@ -95,7 +95,7 @@ impl ServerLock {
     }
 
     /// Starts an acquire, without blocking.
-    fn start(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Started> {
+    fn start(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Started> {
         if kind == LockKind::Shared && !self.server.has_shared_locks() {
             let detail = "a lock that this kind of server keeps cannot be shared";
             let error = Error::new(ErrorKind::Unsupported, self.target(), detail);
@@ -112,16 +112,16 @@ impl ServerLock {
             if exclusive && self.options.reentrant && tenure.options.reentrant && tenure.add_guard() {
                 return Ok(Started::Joined(tenure));
             }
-            let own = self.options.deadlock_check && thread.is_some() && tenure.thread == thread;
+            let own = self.options.deadlock_check && requester.is_some() && tenure.requester == requester;
             if own && kind == LockKind::Shared && tenure.shared {
                 // A further share waits only where a writer is before it, which the server knows.
                 own_shares.push(Arc::downgrade(&tenure));
             } else if own && limit != WaitLimit::Never {
-                return Err(Error::would_deadlock(self.target(), tenure.shared));
+                return Err(Error::would_deadlock(self.target(), tenure.shared, requester));
             }
         }
         let pending = Arc::new(PendingAcquire::new(self.target()));
-        let acquire = Acquire { kind, options: self.options.clone(), limit, since, thread, own_shares };
+        let acquire = Acquire { kind, options: self.options.clone(), limit, since, requester, own_shares };
         let server = self.server()?;
         registry::add_waiting(&pending);
         server
@@ -141,14 +141,14 @@ impl Backend for ServerLock {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        Ok(match self.start(kind, wait, Some(std::thread::current().id()))? {
+        Ok(match self.start(kind, wait, Some(requester::current()))? {
             Started::Joined(tenure) => tenure,
             Started::Waits(pending) => pending.wait()?,
         })
     }
 
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
-        Ok(match self.start(kind, wait, thread)? {
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
+        Ok(match self.start(kind, wait, requester)? {
             Started::Joined(tenure) => Begun::Granted(tenure),
             Started::Waits(pending) => Begun::Pending(Box::new(pending)),
         })

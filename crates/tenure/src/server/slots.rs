@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use super::acquire::AcquireServer;
@@ -15,6 +14,7 @@ use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
 use crate::model::rank::Rank;
+use crate::model::requester::RequesterId;
 use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotAcquire, SlotServer, number};
 use crate::model::status::{Scheme, State, Status};
 use crate::model::tenure::Backend;
@@ -110,9 +110,9 @@ impl SlotServer for ServerSlots {
         server.slots(0..least, left.map_or(limit, |left| left.min(limit)))
     }
 
-    fn is_held_by(&self, number: u32, thread: ThreadId) -> bool {
+    fn is_held_by(&self, number: u32, requester: RequesterId) -> bool {
         let target = part_of(self.server.url(), Part::Slot(number));
-        registry::held_here(&target).iter().any(|tenure| tenure.thread == Some(thread))
+        registry::held_here(&target).iter().any(|tenure| tenure.requester == Some(requester))
     }
 
     /// On PostgreSQL each takes a session of this process, and one is left to the other waiters.

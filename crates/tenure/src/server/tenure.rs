@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use super::lease::{BootTime, CALL, Lease, call_limit};
@@ -22,6 +21,7 @@ use super::lock_server::{Granted, Interrupter, LockServer};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::{Holder, Previous};
 use crate::model::options::Options;
+use crate::model::requester::RequesterId;
 use crate::model::tenure::{Facts, LeaseLeft, Tenure};
 use crate::process::Liveness;
 use crate::record::{Record, RecordState};
@@ -43,7 +43,7 @@ pub(crate) struct ServerTenure {
     last: Option<Record>,
     generation: u64,
     pub(super) began: Instant,
-    pub(super) thread: Option<ThreadId>,
+    pub(super) requester: Option<RequesterId>,
     ttl: Duration,
     /// [`BootTime`] in nanoseconds: when the last confirmed renewal was sent.
     confirmed: AtomicU64,
@@ -82,7 +82,7 @@ impl ServerTenure {
         granted: Granted,
         ttl: Duration,
         interrupt: Interrupter,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
     ) -> ServerTenure {
         let crashed = |last: &Record| {
             let why = Liveness::dead("the server dropped it before it had released");
@@ -97,7 +97,7 @@ impl ServerTenure {
             last: granted.last,
             generation: sys::fork_generation(),
             began: Instant::now(),
-            thread,
+            requester,
             ttl,
             confirmed: AtomicU64::new(granted.confirmed.nanos()),
             status: AtomicU8::new(HELD),

@@ -85,8 +85,8 @@ pub(crate) use system::{Inherited, inherit, inherit_always};
 // Processes: whether one lives, and the facts that distinguish it from every other.
 pub(crate) use system::{
     BOOT_ID_SOURCE, FIRST_PID_NAMESPACE, PID_LIMIT, PID_NAMESPACE_SOURCE, ProcessHandle, UNIQUE_ID_SINCE,
-    all_threads_ended, boot_id, command_line, host, is_no_such_process, pid, pid_namespace, process_facts,
-    process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
+    all_threads_ended, awaited_child, boot_id, command_line, host, is_no_such_process, pid, pid_namespace,
+    process_facts, process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
 };
 pub(crate) use types::{EndRequest, ProcessFacts};
 

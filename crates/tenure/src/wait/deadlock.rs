@@ -1,32 +1,33 @@
 //! Deadlocks: a waiter says what it holds and what it waits for, and looks for a circle of such waits.
 //!
-//! First it publishes its [notes](crate::file::wait_note), then it looks. So of the waits that close a circle, the one that
-//! was published last finds all others. Where several find it, one gives way at once: the latest. The others look again for
-//! a moment, and fail as well if the circle is still there then.
+//! First it publishes its [notes](crate::file::wait_note), then it [looks](crate::file::wait_graph). So of the waits that close a
+//! circle, the one that was published last finds all others. Where several find it, the latest fails at once. The others look
+//! again for a moment, and fail as well if the circle is still there then.
 //!
-//! Only a thread is proven to wait. A task waits while other tasks of its thread run, so an acquire without a thread
-//! publishes nothing and fails for no circle. Neither does what a thread holds count where another thread may release it:
-//! with `deadlock_check(false)`, and with `reentrant(true)`, whose holds the whole process counts.
+//! A thread waits for one lock at a time, and so does a task that has a [scope](crate::Task). For an acquire by another task it
+//! is not known whether the task that holds waits meanwhile. So it publishes nothing and fails for no circle. Neither does what
+//! is held count where another thread or task may release it: with `deadlock_check(false)`, and with `reentrant(true)`, whose
+//! holds the whole process counts.
 //!
 //! A holder that runs a command waits for the command's end. So a wait of the command is a wait of that holder too, if the
 //! command does not end meanwhile. `tenure run` does not, and says so beside the [locks that are held for
-//! it](crate::file::held_for_command). A wait of the command's descendant proves nothing about the command, which may end
-//! first.
+//! it](crate::file::held_for_command).
 
 use std::sync::Arc;
-use std::thread::ThreadId;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::file::held_for_command;
 use crate::file::paths::LockPaths;
-use crate::file::wait_note::{self, HeldLock, LockId, PublishedNote, Step, WaitNote, WaitedLock};
+use crate::file::wait_graph::{self, Deadlock, Own, OwnLock, Step};
+use crate::file::wait_note::{self, HeldLock, LockId, PublishedNote, WaitNote, WaitedLock};
 use crate::model::circle::{Circle, Waiting};
 use crate::model::error::{Error, Result};
-use crate::model::options::{Overrun, StalePolicy};
+use crate::model::options::{Options, Overrun, StalePolicy};
 use crate::model::request::Request;
+use crate::model::requester::{self, RequesterId};
 use crate::model::this_process::this_process;
 use crate::record::Record;
-use crate::sys;
+use crate::sys::{self, FileId};
 use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
 use crate::wait::tenure::{self, FileTenure};
@@ -40,10 +41,12 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct AnnouncedWait {
     _notes: Vec<PublishedNote>,
+    undecided: Option<Look>,
 }
 
 impl AnnouncedWait {
-    /// Announces that `thread` waits for the lock of `queue`, where it holds other locks. The waiter has its place in the queue.
+    /// Announces that `requester` waits for the lock of `queue`, where it holds other locks, or those `around` it do, which
+    /// cannot go on meanwhile. The waiter has its place in the queue.
     ///
     /// # Errors
     ///
@@ -51,31 +54,66 @@ impl AnnouncedWait {
     pub(crate) fn begin(
         queue: &Arc<TargetQueue>,
         request: &Request,
-        thread: Option<ThreadId>,
-        deadline: Option<Instant>,
+        requester: Option<RequesterId>,
+        around: &[RequesterId],
     ) -> Result<Option<AnnouncedWait>> {
-        let Some(thread) = thread else { return Ok(None) };
+        let Some(requester) = requester else { return Ok(None) };
         // What this process holds may be no more than the lock that the wait is for.
         let held = tenure::count();
-        if (held == 0 || (held == 1 && queue.has_tenure())) && !held_for_command::may_exist() {
+        if (held == 0 || (held == 1 && around.is_empty() && queue.has_tenure())) && !held_for_command::may_exist() {
             return Ok(None);
         }
-        announce(queue, request, thread, deadline)
+        announce_queued(queue, request, requester, around)
+    }
+
+    /// Announces that `requester` waits for one of `limit` slots of the target at `paths`, as [`begin`](AnnouncedWait::begin)
+    /// does.
+    #[allow(dead_code, reason = "the simulation has no slots")]
+    pub(crate) fn begin_for_slot(
+        paths: &Arc<LockPaths>,
+        options: &Options,
+        limit: u32,
+        requester: Option<RequesterId>,
+        around: &[RequesterId],
+    ) -> Result<Option<AnnouncedWait>> {
+        let Some(requester) = requester else { return Ok(None) };
+        if tenure::count() == 0 && !held_for_command::may_exist() {
+            return Ok(None);
+        }
+        let wait = Wait { paths: Arc::clone(paths), options, shared: false, slots: Some(limit), requester };
+        announce(&wait, held_by(requester, around, None))
+    }
+
+    /// Returns the look that decides whether the wait closes a circle, if that is open: a later waiter is about to fail, or a
+    /// command is about to wait.
+    pub(crate) fn take_undecided(&mut self) -> Option<Look> {
+        self.undecided.take()
     }
 }
 
-/// Returns whether a wait in that way may be part of a circle that can be proven.
-fn is_in_graph(paths: &LockPaths, request: &Request) -> bool {
-    // A bare lock has no anchor. A steal by age ends the wait, whatever the holder does.
-    !request.bare()
-        && request.options.stale_policy == StalePolicy::Proof
-        && wait_note::exist_here()
-        // Two machines that mount it share neither processes nor numbers of files.
-        && !paths.file_system.shared
+/// A wait that may be announced.
+struct Wait<'a> {
+    paths: Arc<LockPaths>,
+    options: &'a Options,
+    shared: bool,
+    slots: Option<u32>,
+    requester: RequesterId,
 }
 
-/// Returns whether the tenure ends only when the thread that acquired it says so.
-fn is_bound_to_its_thread(tenure: &FileTenure) -> bool {
+impl Wait<'_> {
+    /// Returns whether it may be part of a circle that can be proven.
+    fn is_in_graph(&self) -> bool {
+        // A bare lock has no anchor. A steal by age ends the wait, whatever the holder does.
+        self.options.record
+            && self.options.stale_policy == StalePolicy::Proof
+            && wait_note::exist_here()
+            // Two machines that mount it share neither processes nor numbers of files.
+            && !self.paths.file_system.shared
+    }
+}
+
+/// Returns whether the tenure ends only when the thread or task that acquired it says so.
+fn is_bound_to_its_requester(tenure: &FileTenure) -> bool {
     let options = &tenure.request.options;
     // A revoked share leaves no record that would show its end.
     let may_vanish = tenure.request.shared && options.max_hold.is_some() && options.overrun == Overrun::Revoke;
@@ -83,33 +121,46 @@ fn is_bound_to_its_thread(tenure: &FileTenure) -> bool {
 }
 
 /// A lock that is held during a wait.
+#[derive(Debug)]
 struct Held {
     paths: Arc<LockPaths>,
     lock: HeldLock,
     by: HeldBy,
 }
 
+#[derive(Debug)]
 enum HeldBy {
-    /// The waiting thread.
-    Thread(Arc<FileTenure>),
+    /// The waiting thread or task, or one around it.
+    Requester(Arc<FileTenure>),
     /// The holder that runs this process as its command.
     Parent(Box<Record>),
 }
 
-/// Returns what ends only after the wait of `thread` for the lock of `queue`.
-fn held_by(thread: ThreadId, queue: &Arc<TargetQueue>) -> Vec<Held> {
+impl Held {
+    /// Returns how many slots the holder agreed to, if the lock is that of a slot.
+    fn slots(&self) -> Option<u32> {
+        match &self.by {
+            HeldBy::Requester(tenure) => tenure.request.options.slots,
+            HeldBy::Parent(record) => wait_graph::slots_of(Some(record)),
+        }
+    }
+}
+
+/// Returns what ends only after a wait of `requester`, and those `around` it, for another lock than that of `queue`.
+fn held_by(requester: RequesterId, around: &[RequesterId], queue: Option<&Arc<TargetQueue>>) -> Vec<Held> {
     let mut held = Vec::new();
     for other in registry::queues() {
-        if !Arc::ptr_eq(&other, queue)
-            && let Some(tenure) = other.tenure_of(thread)
+        let of_one = |requester: &RequesterId| other.tenure_of(*requester);
+        if queue.is_none_or(|queue| !Arc::ptr_eq(&other, queue))
+            && let Some(tenure) = std::iter::once(&requester).chain(around).find_map(of_one)
             && let Some(anchor) = &tenure.grant.anchor
-            && is_bound_to_its_thread(&tenure)
+            && is_bound_to_its_requester(&tenure)
         {
             let fence = (!tenure.request.shared).then_some(tenure.fence);
             let shared_anchor = tenure.request.shared.then_some(anchor.id.inode);
             let Some(id) = LockId::of(&tenure.paths) else { continue };
             let lock = HeldLock { id, fence, shared_anchor, for_command: false };
-            held.push(Held { paths: Arc::clone(&tenure.paths), lock, by: HeldBy::Thread(tenure) });
+            held.push(Held { paths: Arc::clone(&tenure.paths), lock, by: HeldBy::Requester(tenure) });
         }
     }
     held.extend(held_for_command::locks().into_iter().map(|(paths, lock, record)| Held {
@@ -121,40 +172,54 @@ fn held_by(thread: ThreadId, queue: &Arc<TargetQueue>) -> Vec<Held> {
 }
 
 #[cold]
-fn announce(
+fn announce_queued(
     queue: &Arc<TargetQueue>,
     request: &Request,
-    thread: ThreadId,
-    deadline: Option<Instant>,
+    requester: RequesterId,
+    around: &[RequesterId],
 ) -> Result<Option<AnnouncedWait>> {
-    let paths = queue.paths();
-    if !is_in_graph(&paths, request) {
+    if request.options.deadlock_check
+        && let Some(own) = around.iter().find_map(|outer| queue.tenure_of(*outer))
+    {
+        let holder = Some(own.holder());
+        return Err(Error::would_deadlock(&queue.target_path, own.request.shared, own.requester).with_holder(holder));
+    }
+    let (options, shared) = (&request.options, request.shared);
+    announce(
+        &Wait { paths: queue.paths(), options, shared, slots: None, requester },
+        held_by(requester, around, Some(queue)),
+    )
+}
+
+fn announce(wait: &Wait<'_>, mut held: Vec<Held>) -> Result<Option<AnnouncedWait>> {
+    if !wait.is_in_graph() {
         return Ok(None);
     }
-    let (Some(id), Some(target)) = (LockId::of(&paths), wait_note::absolute(&paths.target_path)) else {
+    let (Some(id), Some(target)) = (LockId::of(&wait.paths), wait_note::absolute(&wait.paths.target_path)) else {
         return Ok(None);
     };
-    let mut held = held_by(thread, queue);
-    held.retain(|held| !held.paths.file_system.shared && held.lock.id != id);
+    held.retain(|held| !held.paths.file_system.shared && (wait.slots.is_some() || held.lock.id != id));
     if held.is_empty() {
         return Ok(None);
     }
     let mode = held.iter().find_map(|held| match &held.by {
-        HeldBy::Thread(tenure) => tenure.request.options.mode,
+        HeldBy::Requester(tenure) => tenure.request.options.mode,
         HeldBy::Parent(_) => None,
     });
-    let mut note = note(request, WaitedLock { target, id: id.clone(), shared: request.shared });
+    let mut note = note(wait, WaitedLock { target, id, shared: wait.shared, slots: wait.slots });
     let beside = held.iter().map(|held| (Arc::clone(&held.paths), held.lock.clone())).collect();
     let notes = wait_note::publish(&mut note, beside, mode);
-    if request.options.deadlock_check
-        && let Some(chain) = find(&paths, &id, request, &held, &note, notes.first(), deadline)
-    {
-        return Err(Error::would_close(&queue.target_path, circle(&chain, &held, &note)));
-    }
-    Ok(Some(AnnouncedWait { _notes: notes }))
+    let published = notes.iter().map(|note| note.id).collect();
+    let look = Look { paths: Arc::clone(&wait.paths), held, note, published };
+    let undecided = match wait.options.deadlock_check.then(|| look.once()) {
+        Some(Found::Circle(error)) => return Err(error),
+        Some(Found::Undecided(_)) => Some(look),
+        Some(Found::Nothing) | None => None,
+    };
+    Ok(Some(AnnouncedWait { _notes: notes, undecided }))
 }
 
-fn note(request: &Request, waits_for: WaitedLock) -> WaitNote {
+fn note(wait: &Wait<'_>, waits_for: WaitedLock) -> WaitNote {
     let this = this_process();
     WaitNote {
         version: 1,
@@ -162,10 +227,12 @@ fn note(request: &Request, waits_for: WaitedLock) -> WaitNote {
         start_time: this.identity.start_time,
         pid_namespace: this.identity.pid_namespace,
         command: this.command.as_deref().map(shortened),
-        label: request.options.label.as_deref().map(shortened),
+        label: wait.options.label.as_deref().map(shortened),
+        task: wait.requester.task(),
+        task_name: requester::name(wait.requester).as_deref().map(shortened),
         since_ms: u64::try_from(sys::since_epoch().as_millis()).unwrap_or(u64::MAX),
         since_boot_ns: u64::try_from(sys::since_boot().as_nanos()).unwrap_or(u64::MAX),
-        gives_way: request.options.deadlock_check,
+        refuses_itself: wait.options.deadlock_check,
         waits_for,
         held: Vec::new(),
     }
@@ -177,57 +244,94 @@ fn shortened(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
 
-/// Returns the waits by which the holder of the lock waits for this thread.
-fn find(
-    paths: &Arc<LockPaths>,
-    id: &LockId,
-    request: &Request,
-    held: &[Held],
-    note: &WaitNote,
-    published: Option<&PublishedNote>,
-    deadline: Option<Instant>,
-) -> Option<Vec<Step>> {
-    // Whether the lock was broken since is on disk only, and is asked between the two readings of the chain.
-    let ours = |waited: &LockId, shared: bool| {
-        held.iter().any(|held| held.lock.id == *waited && wait_note::is_held(&held.paths, &held.lock, note, shared))
-    };
-    let mut looks = 0;
-    loop {
-        let chain = wait_note::find_circle(paths, id, request.shared, &ours)?;
-        // A later waiter sees this note, finds the circle too, and gives way.
-        let later = published
-            .is_some_and(|published| chain.iter().any(|step| step.gives_way_to(note.since_boot_ns, published.id)));
-        if !later || looks == LOOKS_AGAIN {
-            return Some(chain);
-        }
-        // The wait is over before it began: it ends as any other that is late.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return None;
-        }
-        looks += 1;
-        sys::pause(LOOK_PAUSE);
-    }
+/// The look for a circle that an announced wait would close.
+#[derive(Debug)]
+pub(crate) struct Look {
+    paths: Arc<LockPaths>,
+    held: Vec<Held>,
+    note: WaitNote,
+    published: Vec<FileId>,
 }
 
-/// Returns the circle of a chain that ends with a wait for a lock of this thread.
-fn circle(chain: &[Step], held: &[Held], note: &WaitNote) -> Circle {
-    let mut waits: Vec<Waiting> = chain.iter().map(Step::waiting).collect();
-    let closes = chain.last().and_then(|step| held.iter().find(|held| *step.waited() == held.lock.id));
-    waits.extend(closes.map(|held| {
-        let (holder, holder_pid) = match &held.by {
-            HeldBy::Thread(tenure) => (Some(tenure.holder()), None),
-            HeldBy::Parent(record) => (None, record.pid),
+/// The outcome of one look.
+enum Found {
+    Nothing,
+    Circle(Error),
+    /// A circle that a later waiter is about to break; or, without the error, one that is not proven yet.
+    Undecided(Option<Error>),
+}
+
+impl Look {
+    fn once(&self) -> Found {
+        let own = Own {
+            find: &|id| {
+                let index = self.held.iter().position(|held| held.lock.id == *id)?;
+                let held = &self.held[index];
+                Some(OwnLock { index, exclusive: held.lock.fence.is_some(), slots: held.slots() })
+            },
+            // Whether the lock was broken since is on disk only, and is asked between the two readings of the circle.
+            is_held: &|index, shared| {
+                let held = &self.held[index];
+                wait_graph::is_held(&held.paths, &held.lock, &self.note, shared)
+            },
+            notes: &self.published,
         };
-        let (command, label) = holder.map_or((None, None), |holder| (holder.command, holder.label));
-        Waiting {
-            pid: note.pid,
-            command: command.or_else(|| note.command.clone()),
-            label: label.or_else(|| note.label.clone()),
-            holds: wait_note::shown(&held.paths.target_path),
-            holder_pid,
-            waits_for: note.waits_for.target.clone(),
-            since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(note.since_ms)),
+        let Some(found) = wait_graph::find(&self.paths, &self.note.waits_for, &own) else { return Found::Nothing };
+        if !found.proven {
+            return Found::Undecided(None);
         }
-    }));
-    Circle { waits }
+        // A later waiter sees this note, finds the circle too, and fails.
+        let is_later = |step: &Step, own: FileId| step.is_refused_before(self.note.since_boot_ns, own);
+        let later = self.published.first().is_some_and(|own| found.steps.iter().any(|step| is_later(step, *own)));
+        let error = Error::would_close(&self.paths.target_path, self.circle(&found));
+        if later { Found::Undecided(Some(error)) } else { Found::Circle(error) }
+    }
+
+    /// Looks again until it is decided whether the wait closes a circle, for a second at most, and while the wait `goes_on`.
+    ///
+    /// # Errors
+    ///
+    /// The wait closes a circle.
+    pub(crate) fn decide(&self, goes_on: impl Fn() -> bool) -> Result<()> {
+        for last in (0..LOOKS_AGAIN).rev() {
+            sys::pause(LOOK_PAUSE);
+            if !goes_on() {
+                break;
+            }
+            match self.once() {
+                Found::Circle(error) => return Err(error),
+                Found::Undecided(Some(error)) if last == 0 => return Err(error),
+                Found::Undecided(_) => {}
+                Found::Nothing => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the circle of waits that lead to a wait for what this waiter holds.
+    fn circle(&self, found: &Deadlock) -> Circle {
+        let note = &self.note;
+        let mut waits: Vec<Waiting> = found.steps.iter().map(Step::waiting).collect();
+        waits.extend(found.own.iter().map(|index| {
+            let held = &self.held[*index];
+            let (holder, holder_pid) = match &held.by {
+                HeldBy::Requester(tenure) => (Some(tenure.holder()), None),
+                HeldBy::Parent(record) => (None, record.pid),
+            };
+            let (command, label) = holder.map_or((None, None), |holder| (holder.command, holder.label));
+            Waiting {
+                pid: note.pid,
+                command: command.or_else(|| note.command.clone()),
+                label: label.or_else(|| note.label.clone()),
+                task: note.task,
+                task_name: note.task_name.clone(),
+                holds: wait_note::shown(&held.paths.target_path),
+                holder_pid,
+                waits_for: note.waits_for.target.clone(),
+                slots: note.waits_for.slots,
+                since: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(note.since_ms)),
+            }
+        }));
+        Circle { waits }
+    }
 }

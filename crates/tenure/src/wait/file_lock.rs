@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread::ThreadId;
 
 use crate::file::history;
 use crate::file::lock_file::LockFile;
@@ -14,6 +13,7 @@ use crate::model::holder::Holder;
 use crate::model::options::{Options, Style, Wait};
 use crate::model::rank::Rank;
 use crate::model::request::Request;
+use crate::model::requester::RequesterId;
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Facts, Suspension, Tenure};
 use crate::record::Record;
@@ -49,10 +49,10 @@ impl FileLock {
         self.queue().is_held()
     }
 
-    /// Returns whether `thread` acquired what this process holds, so that a further acquire by it would wait for itself.
+    /// Returns whether `requester` acquired what this process holds, so that a further acquire by it would wait for itself.
     #[allow(dead_code, reason = "the simulation has no slots")]
-    pub(crate) fn is_held_by(&self, thread: ThreadId) -> bool {
-        self.queue().is_held_by(thread)
+    pub(crate) fn is_held_by(&self, requester: RequesterId) -> bool {
+        self.queue().is_held_by(requester)
     }
 
     /// Returns the queue of this process, which is another one after a fork.
@@ -101,8 +101,8 @@ impl Backend for FileLock {
         Ok(tenure)
     }
 
-    fn begin(&self, kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
-        queued::begin(self.queue(), self.request(kind)?, wait, thread)
+    fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
+        queued::begin(self.queue(), self.request(kind)?, wait, requester)
     }
 
     fn status(&self) -> Result<Status> {

@@ -2,23 +2,25 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-use std::thread::ThreadId;
 use std::time::Instant;
 
 use crate::model::error::{Error, Result};
 use crate::model::options::Wait;
 use crate::model::request::Request;
+use crate::model::requester::RequesterId;
 use crate::model::tenure::{Begun, Pending, Tenure};
+use crate::util::thread_pool;
+use crate::util::wait_queue::Waits as _;
 use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
 use crate::wait::tenure::FileTenure;
 
-/// Starts an acquire without waiting for the lock. A thread that holds other locks may look for a circle of waits for a second.
+/// Starts an acquire without waiting for the lock.
 pub(crate) fn begin(
     queue: Arc<TargetQueue>,
     request: Arc<Request>,
     wait: Wait,
-    thread: Option<ThreadId>,
+    requester: Option<RequesterId>,
 ) -> Result<Begun> {
     let start = Instant::now();
     let deadline = wait.deadline(start);
@@ -26,10 +28,10 @@ pub(crate) fn begin(
         true => Entry::Try,
         false => Entry::TryThenWait,
     };
-    Ok(match queue.start(request, thread, entry)? {
+    Ok(match queue.start(request, requester, entry)? {
         Start::Granted(tenure) => Begun::Granted(tenure),
         Start::Queued(waiter) | Start::Serving(waiter, _) => {
-            let announced = match AnnouncedWait::begin(&queue, waiter.request(), thread, deadline) {
+            let mut announced = match AnnouncedWait::begin(&queue, waiter.request(), requester, &[]) {
                 Ok(announced) => announced,
                 Err(error) => match queue.give_up(&waiter) {
                     Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),
@@ -37,6 +39,15 @@ pub(crate) fn begin(
                     None => return Err(error),
                 },
             };
+            if let Some(look) = announced.as_mut().and_then(AnnouncedWait::take_undecided) {
+                let (queue, waiter) = (Arc::clone(&queue), Arc::clone(&waiter));
+                // Without a thread, the later waiter decides alone.
+                let _ = thread_pool::run(move || {
+                    if let Err(error) = look.decide(|| waiter.waits()) {
+                        queue.refuse(&waiter, error);
+                    }
+                });
+            }
             let queued = QueuedAcquire { queue, waiter, deadline };
             Begun::Pending(match announced {
                 None => Box::new(queued),

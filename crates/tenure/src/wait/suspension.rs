@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 use crate::file::anchor::Anchor;
 use crate::file::history;
@@ -15,6 +14,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
 use crate::model::request::{Request, Resumption};
+use crate::model::requester::RequesterId;
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Facts, Meanwhile, Suspension, Tenure};
 use crate::sys::{self, LockKind, Name, NameChange, NameWatch};
@@ -139,9 +139,9 @@ impl Backend for FileSuspension {
         Ok(self.queue.acquire(Arc::clone(&self.request), wait)?)
     }
 
-    fn begin(&self, _kind: LockKind, wait: Wait, thread: Option<ThreadId>) -> Result<Begun> {
+    fn begin(&self, _kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
         self.begin_resumption()?;
-        queued::begin(Arc::clone(&self.queue), Arc::clone(&self.request), wait, thread)
+        queued::begin(Arc::clone(&self.queue), Arc::clone(&self.request), wait, requester)
     }
 
     fn status(&self) -> Result<Status> {

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use crate::file::grant::Grant;
@@ -13,6 +12,7 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Overrun;
 use crate::model::request::Request;
+use crate::model::requester::RequesterId;
 use crate::model::this_process::this_process;
 use crate::process::Liveness;
 use crate::record::io::write;
@@ -57,8 +57,8 @@ pub(crate) struct FileTenure {
     pub(crate) grant: Grant,
     pub(crate) fence: u64,
     pub(crate) generation: u64,
-    /// The thread that acquired. `None` for a task: only a thread would wait for itself in a second acquire.
-    pub(crate) thread: Option<ThreadId>,
+    /// The thread or task that acquired. `None` for a task that is not known: it would not wait for itself in a second acquire.
+    pub(crate) requester: Option<RequesterId>,
     status: AtomicU8,
     /// Whether the grant's crash report was never delivered, because the acquire had been dropped.
     crash_unreported: AtomicBool,
@@ -99,7 +99,7 @@ impl FileTenure {
             grant: Grant::empty(),
             fence: 0,
             generation: sys::fork_generation(),
-            thread: None,
+            requester: None,
             status: AtomicU8::new(RELEASED),
             crash_unreported: AtomicBool::new(false),
             guards: AtomicUsize::new(0),
@@ -114,10 +114,10 @@ impl FileTenure {
 
     /// Begins the tenure of `grant`, which was filled in. The tenure is new, or was over.
     #[inline]
-    pub(crate) fn begin(&mut self, paths: Arc<LockPaths>, request: Arc<Request>, thread: Option<ThreadId>) {
+    pub(crate) fn begin(&mut self, paths: Arc<LockPaths>, request: Arc<Request>, requester: Option<RequesterId>) {
         TENURES.fetch_add(1, Ordering::Relaxed);
         let record = self.grant.record.take();
-        (self.paths, self.request, self.thread) = (paths, request, thread);
+        (self.paths, self.request, self.requester) = (paths, request, requester);
         self.fence = record.as_deref().and_then(Record::previous_fence).unwrap_or(0);
         *self.status.get_mut() = HELD;
         *self.crash_unreported.get_mut() = false;

@@ -343,10 +343,10 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
 async fn deliver(acquire: Acquire, pending: &PendingAcquire, granted: Granted, mut place: Box<Place>) -> Result<()> {
     let lost = || forgotten(&place.etcd.url.target);
     let number = place.number.ok_or_else(lost)?;
-    let Acquire { options, thread, .. } = acquire;
+    let Acquire { options, requester, .. } = acquire;
     let (session, ttl) = (Arc::clone(&place.session), place.session.term().ttl);
     let server: Arc<Etcd> = Arc::clone(&place.etcd);
-    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, interrupter(&session, number), thread));
+    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, interrupter(&session, number), requester));
     if !session.hold(number, &tenure) {
         return Err(lost());
     }
@@ -433,7 +433,7 @@ async fn wait_in_place(
                             return Err(Error::busy(&target));
                         }
                         if acquire.would_wait_for_itself() {
-                            return Err(Error::would_deadlock(&target, true));
+                            return Err(Error::would_deadlock(&target, true, acquire.requester));
                         }
                         place.set_before(Some(&before));
                         let watched = watching.as_ref().is_some_and(|(created, _)| *created == before.created);

@@ -121,10 +121,10 @@ async fn deliver(postgres: &Arc<Postgres>, acquire: Acquire, pending: &PendingAc
         session.loss().at(&postgres.url.target)
     };
     let key = claim.key().ok_or_else(lost)?;
-    let Acquire { options, thread, .. } = acquire;
+    let Acquire { options, requester, .. } = acquire;
     let ttl = postgres.url.ttl;
     let server: Arc<Postgres> = Arc::clone(postgres);
-    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, interrupter(&session, key), thread));
+    let tenure = Arc::new(ServerTenure::new(server, options, granted, ttl, interrupter(&session, key), requester));
     if !claim.hold(fence, &tenure) {
         return Err(lost());
     }
@@ -226,7 +226,7 @@ impl Place<'_> {
                 return Err(self.busy());
             }
             if self.acquire.would_wait_for_itself() {
-                return Err(Error::would_deadlock(&self.postgres.url.target, true));
+                return Err(Error::would_deadlock(&self.postgres.url.target, true, self.acquire.requester));
             }
             claim = self.wait_for_claim().await?;
             if claim.is_none() && self.pending.is_over() {

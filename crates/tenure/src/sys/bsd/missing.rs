@@ -24,6 +24,11 @@ pub(crate) fn lock_keepers(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()
 }
 
+/// Returns `None`: whether a process waits for a child is not shown.
+pub(crate) fn awaited_child(_pid: i64) -> Option<i64> {
+    None
+}
+
 /// Returns an empty list: there are no marks ([`super::mark`]).
 pub(crate) fn marked_waiters(_dev: u64, _ino: u64) -> Vec<i64> {
     Vec::new()

@@ -21,8 +21,8 @@ pub(super) mod sysctl;
 mod watch;
 
 pub(crate) use missing::{
-    clock_is_steered, lock_keepers, lock_table, marked_waiters, openers, process_of_thread, reads_start_times_alike,
-    shows_its_start_time, table_device,
+    awaited_child, clock_is_steered, lock_keepers, lock_table, marked_waiters, openers, process_of_thread,
+    reads_start_times_alike, shows_its_start_time, table_device,
 };
 pub(crate) use process_handle::{ProcessHandle, UNIQUE_ID_SINCE};
 pub(crate) use watch::{FileWatch, Wakeup, wait_any};

@@ -45,6 +45,6 @@ pub(crate) use machine::{
 };
 pub(crate) use names::{keeps_names, lock_file_kind, means_in_use, replace_steps, takeover_steps};
 pub(crate) use openers::{lock_keepers, marked_waiters, openers};
-pub(crate) use process::{PID_LIMIT, all_threads_ended, command_line, process_facts, process_of_thread};
+pub(crate) use process::{PID_LIMIT, all_threads_ended, awaited_child, command_line, process_facts, process_of_thread};
 pub(crate) use process_handle::{ProcessHandle, UNIQUE_ID_SINCE};
 pub(crate) use watch::{FileWatch, NameWatch, Wakeup, wait_any};

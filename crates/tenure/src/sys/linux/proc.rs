@@ -68,6 +68,21 @@ pub(super) fn thread_stat_lines(pid: i64) -> Option<Vec<String>> {
     Some(lines)
 }
 
+/// Returns whether a process has one thread alone (`proc_pid_task(5)`).
+pub(super) fn has_one_thread(pid: i64) -> Option<bool> {
+    Some(fs::read_dir(folder(pid)?.join("task")).ok()?.count() == 1)
+}
+
+/// Reads in which function of the kernel a process's first thread sleeps (`proc_pid_wchan(5)`). `0` where this process may not know.
+pub(super) fn sleeps_in(pid: i64) -> Option<String> {
+    text(&folder(pid)?.join("wchan"))
+}
+
+/// Reads the pids of the children of a process's first thread (`proc_tid_children(5)`).
+pub(super) fn children_text(pid: i64) -> Option<String> {
+    text(&folder(pid)?.join(format!("task/{pid}/children")))
+}
+
 /// Reads the start of a process's command line (`proc_pid_cmdline(5)`). Some command lines are megabytes; a little more
 /// than is kept shows that it was cut.
 pub(super) fn command_line(pid: i64) -> Option<Vec<u8>> {

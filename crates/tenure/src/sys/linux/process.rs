@@ -1,7 +1,7 @@
 //! Facts about processes, from `/proc` (`proc_pid(5)`).
 
 use super::proc;
-use super::process_text::{Stat, thread_group};
+use super::process_text::{Stat, only_child, thread_group};
 use crate::sys::types::ProcessFacts;
 use crate::sys::unix::command_text::command_text;
 
@@ -25,6 +25,20 @@ pub(crate) fn all_threads_ended(pid: i64) -> bool {
     let ended = |line: &str| Stat::parse(line).is_some_and(|stat| stat.state.ended());
     proc::stat_line(pid).is_some_and(|line| ended(&line))
         && proc::thread_stat_lines(pid).is_some_and(|lines| lines.iter().all(|line| ended(line)))
+}
+
+/// Returns the child for whose end a process waits, where nothing but a signal ends that wait before: its one thread sleeps in
+/// `wait4(2)` or `waitid(2)`, and it has one child. `None` where that is not known, as of another user's process.
+///
+/// Only the process itself removes a child from its list, after that wait. So what was there before and after the look at
+/// the wait was there in between.
+pub(crate) fn awaited_child(pid: i64) -> Option<i64> {
+    /// The kernel's function in which these calls sleep.
+    const WAITS: &str = "do_wait";
+    let child = || only_child(&proc::children_text(pid)?);
+    let before = child()?;
+    let waits = proc::has_one_thread(pid)? && proc::sleeps_in(pid)? == WAITS;
+    (waits && child()? == before).then_some(before)
 }
 
 /// Returns the command line of a process, arguments separated by spaces, at most 1024 bytes (`proc_pid_cmdline(5)`).

@@ -71,6 +71,13 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
+/// Returns the child of a process that has one child alone (`proc_tid_children(5)`).
+pub(crate) fn only_child(children: &str) -> Option<i64> {
+    let mut pids = children.split_ascii_whitespace();
+    let child = i64::try_from(number(pids.next()?)?).ok()?;
+    pids.next().is_none().then_some(child)
+}
+
 /// Parses digits and nothing else: `parse` alone would accept a `+`.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
@@ -193,6 +200,14 @@ mod tests {
         assert_eq!(thread_group(status), Some(42));
         for status in ["", "Tgid", "Tgid:", "Tgid:\t-1", "Tgid:\tx", "XTgid:\t1", "Tgid:\t99999999999999999999"] {
             assert_eq!(thread_group(status), None, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn children() {
+        assert_eq!(only_child("42 "), Some(42));
+        for children in ["", " ", "42 43 ", "x", "-42", "42 x"] {
+            assert_eq!(only_child(children), None, "{children:?}");
         }
     }
 

@@ -18,8 +18,8 @@ pub(super) use super::bsd::{file_system, ident, lease, mark, rights};
 pub(super) use super::no_interrupts as interrupt;
 
 pub(crate) use super::bsd::{
-    FileWatch, ProcessHandle, UNIQUE_ID_SINCE, Wakeup, clock_is_steered, lock_keepers, lock_table, marked_waiters,
-    openers, process_of_thread, reads_start_times_alike, shows_its_start_time, table_device, wait_any,
+    FileWatch, ProcessHandle, UNIQUE_ID_SINCE, Wakeup, awaited_child, clock_is_steered, lock_keepers, lock_table,
+    marked_waiters, openers, process_of_thread, reads_start_times_alike, shows_its_start_time, table_device, wait_any,
 };
 pub(crate) use super::no_interrupts::{InterruptHandle, InterruptibleWait, install_interrupts, interrupts_enabled};
 pub(crate) use super::unix::{

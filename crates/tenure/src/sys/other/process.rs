@@ -48,6 +48,10 @@ pub(crate) fn process_of_thread(_id: i64) -> Option<i64> {
     None
 }
 
+pub(crate) fn awaited_child(_pid: i64) -> Option<i64> {
+    None
+}
+
 pub(crate) fn all_threads_ended(_pid: i64) -> bool {
     false
 }

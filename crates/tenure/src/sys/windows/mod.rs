@@ -36,9 +36,9 @@ pub(crate) use inherit::{Inherited, inherit, inherit_always};
 pub(crate) use name::{NAME_MAX, Name, ends_without_name, name_len, special_name};
 pub(crate) use names::{keeps_names, lock_file_kind, means_in_use, replace_steps, takeover_steps};
 pub(crate) use process::{
-    BOOT_ID_SOURCE, FIRST_PID_NAMESPACE, PID_LIMIT, PID_NAMESPACE_SOURCE, all_threads_ended, boot_id, command_line,
-    effective_user, host, lock_keepers, marked_waiters, open_file_limit, openers, pid, pid_namespace, process_facts,
-    process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
+    BOOT_ID_SOURCE, FIRST_PID_NAMESPACE, PID_LIMIT, PID_NAMESPACE_SOURCE, all_threads_ended, awaited_child, boot_id,
+    command_line, effective_user, host, lock_keepers, marked_waiters, open_file_limit, openers, pid, pid_namespace,
+    process_facts, process_of_thread, reads_start_times_alike, shows_its_start_time, signal_zero,
 };
 pub(crate) use process_handle::{ProcessHandle, UNIQUE_ID_SINCE, is_no_such_process};
 pub(crate) use table::{lock_table, table_device};

@@ -142,6 +142,11 @@ pub(crate) fn process_of_thread(_id: i64) -> Option<i64> {
     None
 }
 
+/// Returns `None`: whether a process waits for a child is not shown.
+pub(crate) fn awaited_child(_pid: i64) -> Option<i64> {
+    None
+}
+
 /// Returns whether the process has ended (`WaitForSingleObject`).
 pub(crate) fn all_threads_ended(pid: i64) -> bool {
     ProcessHandle::open(pid).and_then(|process| process.exited()).unwrap_or(false)

@@ -1,14 +1,13 @@
 //! An acquire's way into the queue and out of it.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, MutexGuard};
-use std::thread::ThreadId;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::direct_wait::detach_helper;
 use super::grant::{can_reenter, share_grant, unbegun};
-use super::state::{Phase, State, TargetQueue, Waiter, unlock_and_wake};
+use super::state::{Phase, State, TargetQueue, WaitState, Waiter, unlock_and_wake};
 use crate::file::acquire::{self, Attempt};
 use crate::file::anchor::Anchor;
 use crate::file::cached_files::CachedFiles;
@@ -20,8 +19,10 @@ use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::Holder;
 use crate::model::options::Wait;
 use crate::model::request::Request;
+use crate::model::requester::{self, RequesterId};
 use crate::sys;
 use crate::util::ticket::Woken;
+use crate::util::wait_queue::Waits as _;
 use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::fairness::announce_waiter;
 use crate::wait::fd_cache;
@@ -69,12 +70,12 @@ impl TargetQueue {
             false => Entry::TryThenWait,
         };
         let busy = || self.busy().with_waited(start.map_or(Duration::ZERO, |start| start.elapsed()));
-        let (waiter, epoch) = match self.start(request, Some(this_thread()), entry)? {
+        let (waiter, mut epoch) = match self.start(request, Some(requester::current()), entry)? {
             Start::Granted(tenure) => return Ok(tenure),
             Start::Queued(waiter) => (waiter, None),
             Start::Serving(waiter, epoch) => (waiter, Some(epoch)),
         };
-        let _announced = match AnnouncedWait::begin(self, waiter.request(), waiter.thread, deadline) {
+        let mut announced = match AnnouncedWait::begin(self, waiter.request(), waiter.requester, &requester::around()) {
             Ok(announced) => announced,
             Err(error) => {
                 if let Some(epoch) = epoch {
@@ -83,6 +84,16 @@ impl TargetQueue {
                 return self.give_up(&waiter).unwrap_or(Err(error));
             }
         };
+        if let Some(look) = announced.as_mut().and_then(AnnouncedWait::take_undecided) {
+            // The queue is served meanwhile.
+            if let Some(epoch) = epoch.take() {
+                self.hand_over_to_helper(epoch);
+            }
+            let waits = || waiter.waits() && deadline.is_none_or(|deadline| Instant::now() < deadline);
+            if let Err(error) = look.decide(waits) {
+                return self.give_up(&waiter).unwrap_or(Err(error));
+            }
+        }
         if let Some(epoch) = epoch {
             match self.serve(epoch, &waiter, deadline) {
                 ControlFlow::Break(Some(outcome)) => return outcome,
@@ -115,53 +126,53 @@ impl TargetQueue {
     pub(crate) fn start(
         self: &Arc<TargetQueue>,
         request: Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
         entry: Entry,
     ) -> Result<Start> {
         let replaced = self.shares_replaced_target(&request);
         let mut state = self.state();
-        if let Some(tenure) = self.join_held(&mut state, &request, thread, replaced) {
+        if let Some(tenure) = self.join_held(&mut state, &request, requester, replaced) {
             return Ok(Start::Granted(tenure));
         }
         if request.options.deadlock_check
             && entry != Entry::Try
-            && let Some(own) = held_by(&state, thread)
+            && let Some(own) = held_by(&state, requester)
         {
             let holder = Some(own.holder());
-            return Err(Error::would_deadlock(&self.target_path, own.request.shared).with_holder(holder));
+            return Err(Error::would_deadlock(&self.target_path, own.request.shared, requester).with_holder(holder));
         }
         if let Phase::Open(open) = &state.phase
             && request.same_way(&open.last.request)
         {
-            return match self.barge(state, &request, thread) {
+            return match self.barge(state, &request, requester) {
                 Some(tenure) => Ok(Start::Granted(tenure)),
                 // The open lock had lost a name, and was released.
-                None => self.start(request, thread, entry),
+                None => self.start(request, requester, entry),
             };
         }
         if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
             if entry != Entry::Try {
-                return Ok(Start::Queued(self.enqueue(state, request, thread)));
+                return Ok(Start::Queued(self.enqueue(state, request, requester)));
             }
             let serves_nobody = matches!(state.phase, Phase::Waiting(_)) && state.queue.is_empty();
             drop(state);
-            if serves_nobody && let Some(tenure) = self.try_beside_helper(&request, thread)? {
+            if serves_nobody && let Some(tenure) = self.try_beside_helper(&request, requester)? {
                 return Ok(Start::Granted(tenure));
             }
             return Err(self.busy());
         }
-        self.attempt(state, request, thread, entry)
+        self.attempt(state, request, requester, entry)
     }
 
-    /// Returns whether `thread` acquired what this process holds.
+    /// Returns whether `requester` acquired what this process holds.
     #[allow(dead_code, reason = "the simulation has no slots")]
-    pub(crate) fn is_held_by(&self, thread: ThreadId) -> bool {
-        held_by(&self.state(), Some(thread)).is_some()
+    pub(crate) fn is_held_by(&self, requester: RequesterId) -> bool {
+        held_by(&self.state(), Some(requester)).is_some()
     }
 
-    /// Returns the tenure that `thread` acquired.
-    pub(crate) fn tenure_of(&self, thread: ThreadId) -> Option<Arc<FileTenure>> {
-        held_by(&self.state(), Some(thread)).cloned()
+    /// Returns the tenure that `requester` acquired.
+    pub(crate) fn tenure_of(&self, requester: RequesterId) -> Option<Arc<FileTenure>> {
+        held_by(&self.state(), Some(requester)).cloned()
     }
 
     /// Returns whether a guard of this process holds the lock, or a share of it.
@@ -180,7 +191,7 @@ impl TargetQueue {
         self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
         request: Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
         entry: Entry,
     ) -> Result<Start> {
         state.set_phase(Phase::Working);
@@ -222,14 +233,14 @@ impl TargetQueue {
         let mut state = self.state();
         (state.cached, state.time_slice) = (cached, time_slice);
         if let Ok(Attempt::Granted) = outcome {
-            unused.begin(paths, request, thread);
+            unused.begin(paths, request, requester);
             self.enter_tenure(&mut state, &tenure);
             self.grant_compatible_waiters(&mut state);
             unlock_and_wake(state);
             return Ok(Start::Granted(tenure));
         }
         state.spare = Some(tenure).filter(|tenure| tenure.may_be_kept());
-        self.not_granted(state, request, thread, entry, outcome, ancestor)
+        self.not_granted(state, request, requester, entry, outcome, ancestor)
     }
 
     /// Queues an acquire whose attempt found the lock busy, or returns its error.
@@ -238,7 +249,7 @@ impl TargetQueue {
         self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
         request: Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
         entry: Entry,
         outcome: Result<Attempt>,
         ancestor: Option<Holder>,
@@ -249,7 +260,7 @@ impl TargetQueue {
             Ok(Attempt::Granted) => unreachable!("it was not granted"),
             Ok(Attempt::Busy(_)) if ancestor.is_none() && entry != Entry::Try => {
                 // This acquire came before those that have queued during the attempt.
-                let waiter = Waiter::new(request, thread);
+                let waiter = Waiter::new(request, requester);
                 state.queue.join_behind(Arc::clone(&waiter), |other| other.goes_before(&waiter));
                 if entry == Entry::TryThenServe {
                     state.phase = Phase::Waiting(Box::default());
@@ -286,7 +297,7 @@ impl TargetQueue {
     fn try_beside_helper(
         self: &Arc<TargetQueue>,
         request: &Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
     ) -> Result<Option<Arc<FileTenure>>> {
         let paths = self.paths();
         let mut cached = CachedFiles { paths: Some(Arc::clone(&paths)), ..CachedFiles::default() };
@@ -303,7 +314,7 @@ impl TargetQueue {
         // The helper will be granted the kernel lock some time, and end.
         detach_helper(&mut state);
         state.cached = cached;
-        let tenure = self.begin_tenure(&mut state, Arc::clone(request), grant, paths, thread);
+        let tenure = self.begin_tenure(&mut state, Arc::clone(request), grant, paths, requester);
         self.grant_compatible_waiters(&mut state);
         unlock_and_wake(state);
         Ok(Some(tenure))
@@ -314,9 +325,9 @@ impl TargetQueue {
         self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
         request: Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
     ) -> Arc<Waiter> {
-        let waiter = Waiter::new(request, thread);
+        let waiter = Waiter::new(request, requester);
         match waiter.resumes() {
             true => state.queue.join_behind(Arc::clone(&waiter), |other| other.goes_before(&waiter)),
             false => state.queue.join(Arc::clone(&waiter)),
@@ -329,14 +340,29 @@ impl TargetQueue {
 
     /// Removes a waiter from the queue: from here on it is never granted the lock. Returns the outcome that it had by then.
     pub(crate) fn give_up(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) -> Option<Result<Arc<FileTenure>>> {
-        let mut state = self.state();
+        let state = self.state();
         if let Some(outcome) = waiter.ticket.give_up() {
             return Some(outcome);
         }
+        self.serve_those_left(state);
+        None
+    }
+
+    /// Ends the wait of a waiter with an error, unless it has its outcome.
+    pub(crate) fn refuse(self: &Arc<TargetQueue>, waiter: &Waiter, error: Error) {
+        let (state, mut wakers) = (self.state(), Vec::new());
+        if waiter.resolve(WaitState::Failed(error), &mut wakers) {
+            self.serve_those_left(state);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Goes on with the queue after a waiter has left it.
+    fn serve_those_left(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
         state.queue.left();
         if matches!(state.phase, Phase::Open(_)) {
             self.offer_to_head(state);
-            return None;
+            return;
         }
         // A helper that waits for a foreign holder's events ends when no waiter is left.
         if let Phase::Waiting(waiting) = &state.phase
@@ -346,7 +372,6 @@ impl TargetQueue {
         }
         self.rematch_helper_to_head(&mut state);
         unlock_and_wake(state);
-        None
     }
 
     /// Returns whether `request` wants a share, and this process shares a file that the target's name no longer means.
@@ -367,7 +392,7 @@ impl TargetQueue {
         self: &Arc<TargetQueue>,
         state: &mut State,
         request: &Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
         replaced: bool,
     ) -> Option<Arc<FileTenure>> {
         match &mut state.phase {
@@ -378,29 +403,11 @@ impl TargetQueue {
             Phase::Shared(sharers) if request.shared && !replaced && state.queue.is_empty() => {
                 let first = sharers.first()?;
                 let (grant, paths) = (share_grant(&first.grant), Arc::clone(&first.paths));
-                Some(self.begin_tenure(state, Arc::clone(request), grant, paths, thread))
+                Some(self.begin_tenure(state, Arc::clone(request), grant, paths, requester))
             }
             _ => None,
         }
     }
-}
-
-thread_local! {
-    /// The thread that the acquires of this thread are for. The standard library takes a reference of the thread each time.
-    static REQUESTER: Cell<ThreadId> = Cell::new(std::thread::current().id());
-}
-
-fn this_thread() -> ThreadId {
-    REQUESTER.get()
-}
-
-/// Runs `acquires`, whose acquires are those of another thread, which waits for this one meanwhile.
-#[allow(dead_code, reason = "the simulation has no threads that wait for others")]
-pub(crate) fn on_behalf_of<T>(thread: ThreadId, acquires: impl FnOnce() -> T) -> T {
-    let own = REQUESTER.replace(thread);
-    let outcome = acquires();
-    REQUESTER.set(own);
-    outcome
 }
 
 /// Checks the ticket of an awake head `spins` times, with pauses. `None` if there was nothing. `bench/count` does not count
@@ -416,9 +423,9 @@ fn spin(waiter: &Waiter, spins: u32) -> Option<Woken<Arc<FileTenure>, Error>> {
     None
 }
 
-/// Returns the tenure that this thread acquired, if a further acquire by this thread would wait for that tenure's end.
-fn held_by(state: &State, thread: Option<ThreadId>) -> Option<&Arc<FileTenure>> {
-    let own = |tenure: &&Arc<FileTenure>| thread.is_some() && tenure.thread == thread;
+/// Returns the tenure that `requester` acquired, if a further acquire by it would wait for that tenure's end.
+fn held_by(state: &State, requester: Option<RequesterId>) -> Option<&Arc<FileTenure>> {
+    let own = |tenure: &&Arc<FileTenure>| requester.is_some() && tenure.requester == requester;
     match &state.phase {
         Phase::Held(tenure) => Some(tenure).filter(own),
         Phase::Shared(sharers) => sharers.iter().find(own),

@@ -1,11 +1,11 @@
 //! An open lock: released, but not unlocked, so that a running thread of this process may take it without a wake-up.
 
 use std::sync::{Arc, MutexGuard};
-use std::thread::ThreadId;
 
 use super::state::{OpenLock, Phase, State, TargetQueue, Waiter, unlock_and_wake};
 use crate::file::release::{self, HandOff};
 use crate::model::request::Request;
+use crate::model::requester::RequesterId;
 use crate::record::Record;
 use crate::wait::tenure::FileTenure;
 
@@ -56,7 +56,7 @@ impl TargetQueue {
         self: &Arc<TargetQueue>,
         mut state: MutexGuard<'_, State>,
         request: &Arc<Request>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
     ) -> Option<Arc<FileTenure>> {
         let open = take_open(&mut state)?;
         state.barges += 1;
@@ -66,7 +66,7 @@ impl TargetQueue {
                 let mut state = self.state();
                 state.handoffs += 1;
                 let paths = Arc::clone(&open.last.paths);
-                let tenure = self.begin_tenure(&mut state, Arc::clone(request), grant, paths, thread);
+                let tenure = self.begin_tenure(&mut state, Arc::clone(request), grant, paths, requester);
                 self.grant_compatible_waiters(&mut state);
                 unlock_and_wake(state);
                 Some(tenure)

@@ -1,13 +1,13 @@
 //! A grant becomes a tenure of this process.
 
 use std::sync::Arc;
-use std::thread::ThreadId;
 
 use super::state::{Phase, State, TargetQueue, WaitState, Waiter};
 use crate::file::grant::Grant;
 use crate::file::lock_file::LockFile;
 use crate::file::paths::LockPaths;
 use crate::model::request::Request;
+use crate::model::requester::RequesterId;
 use crate::sys;
 use crate::util::trace::event;
 use crate::wait::tenure::FileTenure;
@@ -21,12 +21,12 @@ impl TargetQueue {
         request: Arc<Request>,
         grant: Grant,
         paths: Arc<LockPaths>,
-        thread: Option<ThreadId>,
+        requester: Option<RequesterId>,
     ) -> Arc<FileTenure> {
         let mut tenure = self.unused_tenure(state.spare.take(), &paths, &request);
         let unused = unbegun(&mut tenure);
         unused.grant = grant;
-        unused.begin(paths, request, thread);
+        unused.begin(paths, request, requester);
         self.enter_tenure(state, &tenure);
         tenure
     }
@@ -92,7 +92,7 @@ impl TargetQueue {
         }
         state.cached.locked = None;
         let paths = Arc::clone(state.cached.paths.get_or_insert_with(|| self.paths()));
-        unbegun(&mut tenure).begin(paths, Arc::clone(&waiter.request), waiter.thread);
+        unbegun(&mut tenure).begin(paths, Arc::clone(&waiter.request), waiter.requester);
         if waiter.request.options.history > 0 {
             tenure.note_wait(waiter.since);
         }

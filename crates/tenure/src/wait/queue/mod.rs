@@ -32,7 +32,5 @@ mod helper;
 mod release;
 mod state;
 
-#[allow(unused_imports, reason = "the simulation has no threads that wait for others")]
-pub(crate) use acquire::on_behalf_of;
 pub(crate) use acquire::{Entry, Start};
 pub(crate) use state::{TargetQueue, WaitEnd, WaitedFile, Waiter};

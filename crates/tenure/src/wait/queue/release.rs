@@ -9,6 +9,7 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::release::{self, HandOff};
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::requester::RequesterId;
 use crate::record::{Record, RecordState};
 use crate::sys;
 use crate::wait::tenure::{FileTenure, TenureOwner};
@@ -73,7 +74,8 @@ impl TargetQueue {
         let last = std::mem::replace(&mut state.phase, Phase::Working);
         let may_hand_off = !revoked && may_hand_off(&state, tenure);
         let next = state.queue.first().cloned().filter(|next| may_hand_off && next.request.same_way(&tenure.request));
-        let may_open = state.barges < MAX_BARGES && tenure.thread.is_some() && !tenure.request.bare();
+        let may_open =
+            state.barges < MAX_BARGES && tenure.requester.is_some_and(RequesterId::is_thread) && !tenure.request.bare();
         drop(state);
         if tenure.request.options.history > 0 {
             tenure.enter_history(revoked);

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
-use std::thread::ThreadId;
 
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
 use crate::file::status::current_holder;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
+use crate::model::requester::RequesterId;
 use crate::record::Record;
 use crate::sys::{self, FileId, InterruptHandle, LockKind, Moment, Wakeup};
 use crate::util::ticket::{self, Ticket};
@@ -133,7 +133,7 @@ pub(super) struct OpenLock {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(super) request: Arc<Request>,
-    pub(crate) thread: Option<ThreadId>,
+    pub(crate) requester: Option<RequesterId>,
     /// When the wait began, where a history is kept.
     pub(super) since: Moment,
     pub(super) ticket: Ticket<Arc<FileTenure>, Error>,
@@ -150,9 +150,9 @@ impl Waits for Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(request: Arc<Request>, thread: Option<ThreadId>) -> Arc<Waiter> {
+    pub(super) fn new(request: Arc<Request>, requester: Option<RequesterId>) -> Arc<Waiter> {
         let since = if request.options.history > 0 { sys::moment() } else { Moment::default() };
-        Arc::new(Waiter { request, thread, since, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
+        Arc::new(Waiter { request, requester, since, ticket: Ticket::new(), sleeps: AtomicBool::new(false) })
     }
 
     /// Returns whether this acquire resumes a suspended tenure, and so goes before others.
