@@ -86,6 +86,8 @@ struct Acquiring {
     /// busy or the server silent.
     patience: Arc<Patience>,
     deadline: Option<Instant>,
+    /// The moment since which the server must have answered if the slots are to be called busy.
+    needs_word_since: Option<Instant>,
     /// The thread that would wait for itself.
     requester: Option<RequesterId>,
     known: Arc<Mutex<Known>>,
@@ -260,11 +262,14 @@ impl Parts {
         let now = Instant::now();
         let deadline = wait.deadline(now);
         let may_wait = deadline.is_none_or(|deadline| deadline > now);
-        let deadline = if may_wait { deadline } else { now.checked_add(TO_COUNT) };
+        let (deadline, needs_word_since) = match may_wait {
+            true => (deadline, deadline),
+            false => (now.checked_add(TO_COUNT), Some(now)),
+        };
         let patience = Arc::new(Patience::new(None)?);
         let waiting: Arc<dyn SlotAcquire> = Arc::<Patience>::clone(&patience);
         self.server.add_waiting(Arc::downgrade(&waiting));
-        Ok((may_wait, Acquiring { patience, deadline, requester, known: Arc::default() }))
+        Ok((may_wait, Acquiring { patience, deadline, needs_word_since, requester, known: Arc::default() }))
     }
 
     /// Acquires to the outcome.
@@ -277,7 +282,7 @@ impl Parts {
             let detail = "the wait was given up: the program is about to end";
             return Err(Error::new(ErrorKind::Busy, self.server.target(), detail));
         }
-        granted.ok_or_else(|| self.busy(&acquiring.known))
+        granted.ok_or_else(|| self.late(acquiring))
     }
 
     /// Takes one of the locks. `None` at the end of the wait, or, for an acquire that never waits, if it is busy.
@@ -292,7 +297,11 @@ impl Parts {
             Ok(queued) => queued,
         };
         match acquiring.patience.wait(&mut queued, answer_by)? {
-            Waited::Outcome(Err(error)) if error.is_busy() => Ok(None),
+            Waited::Outcome(Err(error)) if error.is_busy() => {
+                // By the server's word.
+                acquiring.answered();
+                Ok(None)
+            }
             Waited::Outcome(outcome) => outcome.map(Some),
             Waited::Tick => {
                 let detail = "the server did not answer in time";
@@ -399,7 +408,10 @@ impl Parts {
             match acquiring.patience.wait_any(&mut queues, (!is_complete).then_some(look))? {
                 (_, Waited::Over) => break,
                 (_, Waited::Tick) => {}
-                (_, Waited::Outcome(Err(error))) if error.is_busy() => break,
+                (_, Waited::Outcome(Err(error))) if error.is_busy() => {
+                    acquiring.answered();
+                    break;
+                }
                 (number, Waited::Outcome(outcome)) => {
                     let Some(tenure) = acquiring.bears(outcome)? else { continue };
                     // Of several that were granted it keeps one, and a slot beyond its own number is another's.
@@ -446,6 +458,19 @@ impl Parts {
         let detail = "the slots are held by this thread, which would wait for itself";
         let error = Error::new(ErrorKind::WouldDeadlock, self.server.target(), detail).with_holder(holder);
         Err(error.with_hint("release a slot first").with_advice(Advice::Reenter))
+    }
+
+    /// Returns the error of an acquire that got no slot in its time. A server that was silent at the deadline is asked, because
+    /// "busy" is its word.
+    fn late(&self, acquiring: &Acquiring) -> Error {
+        let answered = known(&acquiring.known).answered;
+        if acquiring.needs_word_since.is_some_and(|since| answered.is_none_or(|answered| answered < since))
+            && let Err(error) = self.server.survey(self.limit, Some(Instant::now() + ANSWER))
+            && error.is_unreachable()
+        {
+            return error;
+        }
+        self.busy(&acquiring.known)
     }
 
     /// Returns the error of an acquire that got no slot in its time. It asks the server nothing.

@@ -64,6 +64,15 @@ impl Acquire {
         }
     }
 
+    /// Returns the moment since which the server must have answered if the lock is to be called busy: the deadline, or the
+    /// begin of an acquire that does not wait.
+    pub(super) fn needs_word_since(&self) -> Instant {
+        match self.limit {
+            WaitLimit::Never | WaitLimit::Until(None) => self.since,
+            WaitLimit::Until(Some(deadline)) => deadline,
+        }
+    }
+
     /// Returns whether the acquire does not wait at all.
     pub(super) fn is_immediate(&self) -> bool {
         self.limit == WaitLimit::Never

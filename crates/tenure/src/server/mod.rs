@@ -51,6 +51,8 @@ mod etcd;
 mod io_thread;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod keeps_tenures;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod last_answer;
 mod lease;
 mod lock;
 mod lock_server;

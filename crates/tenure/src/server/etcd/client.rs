@@ -26,6 +26,7 @@ use super::messages::{
 };
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::io_thread::{run_blocking, within};
+use crate::server::last_answer::LastAnswer;
 use crate::server::lease::CALL;
 use crate::server::tls::{self, Identity};
 use crate::server::url::{Host, Url};
@@ -80,6 +81,8 @@ pub(super) struct Client {
     user: Option<String>,
     identity: Option<Identity>,
     token: Mutex<Option<Arc<str>>>,
+    /// The last answer of the cluster, which a member without a leader does not give.
+    pub(super) answers: LastAnswer,
     /// Locked by the task that asks for a token.
     authentication: tokio::sync::Mutex<()>,
 }
@@ -252,6 +255,7 @@ impl Client {
             user: url.user.clone(),
             identity,
             token: Mutex::default(),
+            answers: LastAnswer::default(),
             authentication: tokio::sync::Mutex::default(),
         })
     }
@@ -288,6 +292,7 @@ impl Client {
             }
             match self.authorised(at, method, message, left.min(share)).await {
                 Ok(answer) => {
+                    self.answers.record();
                     if at != first {
                         self.move_first(first, at);
                     }
@@ -299,6 +304,7 @@ impl Client {
                     self.move_first(at, (at + 1) % count);
                 }
                 Err(Failure::Refused { code, message }) => {
+                    self.answers.record();
                     return Outcome { answer: Err(Some((code, message))), failures, is_sent: true };
                 }
             }

@@ -332,7 +332,7 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
                 let found = if left.is_zero() { None } else { Box::pin(status::status(&etcd, left)).await.ok() };
-                error = error.with_holder(found.and_then(|found| found.holder)).with_waited(acquire.since.elapsed());
+                error = delivery::late(error, &acquire, found, &etcd.client().answers);
             }
             pending.resolve(Err(error));
         }

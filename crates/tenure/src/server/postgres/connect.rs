@@ -23,6 +23,7 @@ use super::plans::Plans;
 use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::io_thread::{self, run_blocking, within};
+use crate::server::last_answer::LastAnswer;
 use crate::server::lease::CALL;
 use crate::server::tls::Identity;
 use crate::server::url::{Host, Url};
@@ -167,6 +168,8 @@ pub(super) struct Address {
     pub(super) user: String,
     pub(super) identity: Option<Identity>,
     tls: Option<MakeRustlsConnect>,
+    /// The server's last answer, in any session.
+    pub(super) answers: LastAnswer,
 }
 
 /// A session of the server. Dropping it ends the session.
@@ -174,6 +177,7 @@ pub(super) struct Connection {
     client: Mutex<Option<Arc<Client>>>,
     driver: Mutex<Option<JoinHandle<()>>>,
     tls: Option<MakeRustlsConnect>,
+    answers: LastAnswer,
     pub(super) over: Arc<Over>,
     pub(super) backend: i32,
     /// When the server was started.
@@ -290,7 +294,7 @@ impl Address {
             }
         };
         let user = user_of(&url);
-        Ok(Address { url: Arc::new(url), user, identity, tls })
+        Ok(Address { url: Arc::new(url), user, identity, tls, answers: LastAnswer::default() })
     }
 
     /// Returns whether the sessions for a target may be these.
@@ -566,6 +570,9 @@ impl TryAll<'_> {
                     return Err(failure);
                 }
                 if failure.is_connection_limit() {
+                    if !failure.by_proxy {
+                        self.address.answers.record();
+                    }
                     self.limited = Some(if failure.by_proxy { Limit::Proxy } else { Limit::Server });
                 }
                 self.failures.push(format!("{name}: {}", failure.detail));
@@ -590,10 +597,12 @@ impl TryAll<'_> {
         };
         let Some((why, hint)) = refused else {
             let Started { client, driver, over, news } = started;
+            self.address.answers.record();
             return Ok(Some(Connection {
                 client: Mutex::new(Some(Arc::new(client))),
                 driver: Mutex::new(Some(driver)),
                 tls: self.address.tls.clone(),
+                answers: self.address.answers.clone(),
                 over,
                 backend: who.backend,
                 started: who.started,
@@ -655,10 +664,15 @@ impl Connection {
         let asked = Asked::begin(self);
         let done = work(self.client()?).await;
         asked.answered();
-        done.map_err(|error| match self.over.why() {
+        let answer = done.map_err(|error| match self.over.why() {
             Some(why) => Failure::lost(&why),
             None => failure(&error, self.tls.is_some()),
-        })
+        });
+        // A server that ends, or that has ended the session, has no word on a lock.
+        if !answer.as_ref().is_err_and(Failure::is_unanswered) {
+            self.answers.record();
+        }
+        answer
     }
 
     /// Runs `work` within `limit`. After that the server counts as one that does not answer.

@@ -101,7 +101,7 @@ pub(super) async fn serve(postgres: Arc<Postgres>, acquire: Acquire, pending: Ar
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
                 let found = if left.is_zero() { None } else { status::beside(&postgres, left).await.ok() };
-                error = error.with_holder(found.and_then(|found| found.holder)).with_waited(acquire.since.elapsed());
+                error = delivery::late(error, &acquire, found, &postgres.pool.address.answers);
             }
             pending.resolve(Err(error));
         }
