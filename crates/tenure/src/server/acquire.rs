@@ -117,6 +117,16 @@ impl Patience {
         self.answered = self.answered.max(then);
     }
 
+    /// Records that the server answered then, to another acquire.
+    pub(super) fn answered_at(&mut self, then: Instant) {
+        self.answered = self.answered.max(Some(then));
+    }
+
+    /// Returns for how long a server may be silent.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     fn is_left(&self) -> bool {
         self.answered.is_some_and(|then| then.elapsed() < self.limit)
     }

@@ -6,9 +6,9 @@
 //! alone. A transaction that finds no call under way is sent at once.
 //!
 //! The keys that one call creates have one create revision, by which a queue is ordered. So a call never has two
-//! transactions of the same name. Where many wait for one name, they are sent in more calls.
+//! transactions of the same name, unless both only read. Where many wait for one name, they are sent in more calls.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,6 +59,8 @@ struct State {
 struct Waiting {
     name: Arc<str>,
     request: TxnRequest,
+    /// It changes keys.
+    changes: bool,
     since: Instant,
     /// How long the call may take.
     limit: Duration,
@@ -152,7 +154,8 @@ impl State {
 struct Batch {
     now: Instant,
     all: Vec<Waiting>,
-    names: HashSet<Arc<str>>,
+    /// The names, and whether the transaction of each changes anything.
+    names: HashMap<Arc<str>, bool>,
     conditions: usize,
     operations: usize,
     /// The time that is left to each of them.
@@ -162,7 +165,7 @@ struct Batch {
 
 impl Batch {
     fn new(now: Instant) -> Batch {
-        let (all, names, least, most) = (Vec::new(), HashSet::new(), Duration::MAX, Duration::ZERO);
+        let (all, names, least, most) = (Vec::new(), HashMap::new(), Duration::MAX, Duration::ZERO);
         Batch { now, all, names, conditions: 0, operations: 0, least, most }
     }
 
@@ -177,8 +180,9 @@ impl Batch {
         let left = waiting.left(self.now);
         // The call has the time of the one that has the least, so none gets less than half of its own.
         let suits = self.least.min(left) >= self.most.max(left) / 2;
+        let may_join = self.names.get(&waiting.name).is_none_or(|changes| !changes && !waiting.changes);
         suits
-            && !self.names.contains(&waiting.name)
+            && may_join
             && self.conditions + waiting.request.compare.len() <= MOST_OPS
             && self.operations + waiting.request.success.len() <= MOST_OPS
     }
@@ -188,7 +192,7 @@ impl Batch {
         (self.least, self.most) = (self.least.min(left), self.most.max(left));
         self.conditions += waiting.request.compare.len();
         self.operations += waiting.request.success.len();
-        self.names.insert(Arc::clone(&waiting.name));
+        self.names.insert(Arc::clone(&waiting.name), waiting.changes);
         self.all.push(waiting);
     }
 }
@@ -214,8 +218,16 @@ impl Batches {
     ) -> Outcome<TxnResponse> {
         let (answer, mut answered) = oneshot::channel();
         let (is_sent, name, since) = (Arc::new(AtomicBool::new(false)), Arc::<str>::from(name), Instant::now());
-        let waiting =
-            Waiting { name: Arc::clone(&name), request, since, limit, by, is_sent: Arc::clone(&is_sent), answer };
+        let waiting = Waiting {
+            name: Arc::clone(&name),
+            changes: request.changes(),
+            request,
+            since,
+            limit,
+            by,
+            is_sent: Arc::clone(&is_sent),
+            answer,
+        };
         {
             let mut state = self.state();
             *state.names.entry(name).or_default() += 1;
@@ -339,7 +351,8 @@ mod tests {
         let compare = vec![Compare::created(name.as_bytes(), 0)];
         let request = TxnRequest { compare, success: vec![RequestOp::delete(b"a"); operations], failure: Vec::new() };
         let (since, limit) = (Instant::now(), Duration::from_secs(limit));
-        let waiting = Waiting { name: name.into(), request, since, limit, by: None, is_sent: Arc::default(), answer };
+        let (name, changes, is_sent) = (name.into(), request.changes(), Arc::default());
+        let waiting = Waiting { name, request, changes, since, limit, by: None, is_sent, answer };
         (waiting, answered)
     }
 
@@ -365,6 +378,16 @@ mod tests {
         assert_eq!(next(&mut state), ["a", "b"]);
         assert_eq!(next(&mut state), ["a"]);
         assert!(next(&mut state).is_empty() && state.names.is_empty());
+    }
+
+    #[test]
+    fn reads_of_one_name_share_a_call_that_changes_nothing() {
+        let mut state = State::default();
+        for (at, operations) in [("a", 0), ("a", 0), ("b", 1), ("a", 1), ("a", 0), ("b", 0)] {
+            add(&mut state, at, operations, 5);
+        }
+        assert_eq!(next(&mut state), ["a", "a", "b", "a"]);
+        assert_eq!(next(&mut state), ["a", "b"]);
     }
 
     #[test]

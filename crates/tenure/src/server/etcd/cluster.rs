@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::batches::Batches;
 use super::client::Client;
+use super::looks::Looks;
 use super::session::Session;
+use super::turns::Turns;
 use super::watches::Watches;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::io_thread::within;
@@ -20,6 +22,8 @@ pub(super) struct Cluster {
     pub(super) client: Arc<Client>,
     batches: Arc<Batches>,
     pub(super) watches: Arc<Watches>,
+    pub(super) turns: Turns,
+    pub(super) looks: Looks,
     /// The current session of each length of a lease. Locked while a session begins.
     sessions: tokio::sync::Mutex<HashMap<Duration, Weak<Session>>>,
 }
@@ -54,7 +58,8 @@ impl Cluster {
         let client = Arc::new(Client::new(url, identity)?);
         let batches = Arc::new(Batches::new(&client));
         let (watches, sessions) = (Arc::default(), tokio::sync::Mutex::default());
-        let cluster = Arc::new(Cluster { client, batches, watches, sessions });
+        let (turns, looks) = (Turns::default(), Looks::default());
+        let cluster = Arc::new(Cluster { client, batches, watches, turns, looks, sessions });
         clusters.push(Arc::downgrade(&cluster));
         Ok(cluster)
     }

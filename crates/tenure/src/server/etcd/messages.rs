@@ -259,6 +259,13 @@ impl RequestOp {
     }
 }
 
+impl TxnRequest {
+    /// Returns whether it may change a key.
+    pub(super) fn changes(&self) -> bool {
+        self.success.iter().chain(&self.failure).any(|op| !matches!(op.op, Some(Op::Range(_))))
+    }
+}
+
 impl Compare {
     /// Requires that the key was created at that revision; that it is absent, where that is 0.
     pub(super) fn created(key: &[u8], revision: i64) -> Compare {

@@ -32,11 +32,13 @@ mod client;
 mod cluster;
 mod connection;
 mod keys;
+mod looks;
 mod messages;
 mod place;
 mod session;
 mod slots;
 mod status;
+mod turns;
 mod watches;
 
 use std::io;

@@ -8,10 +8,12 @@ use tokio::time::sleep;
 
 use super::batches::Urgency;
 use super::client::Client;
+use super::looks::status_since;
 use super::messages::{BY_CREATION, Compare, DESCEND, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use super::session::{Created, GONE, PAUSE, Session, deleted, forgotten};
+use super::turns::{self, Turn};
 use super::watches::{News, Watch};
-use super::{Etcd, keys, status};
+use super::{Etcd, keys};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::{self, Content, Record, RecordState};
 use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
@@ -331,7 +333,8 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
             let mut error = failed.error;
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
-                let found = if left.is_zero() { None } else { Box::pin(status::status(&etcd, left)).await.ok() };
+                let since = acquire.needs_word_since();
+                let found = if left.is_zero() { None } else { Box::pin(status_since(&etcd, since, left)).await };
                 error = delivery::late(error, &acquire, found, &etcd.client().answers);
             }
             pending.resolve(Err(error));
@@ -363,10 +366,20 @@ async fn wait(
     wakes: &Arc<Notify>,
 ) -> std::result::Result<Option<(Box<Granted>, Box<Place>)>, Failed> {
     let mut patience = Patience::new(etcd.url.ttl);
+    // Until the grant, or the end of the wait.
+    let _turn: Option<Turn> = match acquire.is_immediate() || acquire.kind == LockKind::Shared {
+        true => None,
+        false => match Box::pin(turns::wait(etcd, acquire, pending, wakes, &mut patience)).await? {
+            None => return Ok(None),
+            turn => turn,
+        },
+    };
     loop {
         if pending.is_over() {
             return Ok(None);
         }
+        // The time before its turn leaves an acquire less than a server needs to answer.
+        let is_short = acquire.answer_by().is_some_and(|by| by < Instant::now() + ANSWER);
         let (mut place, seen) = match Box::pin(Place::enter(etcd, acquire, wakes)).await {
             Ok(entered) => entered,
             Err(error) if acquire.may_enter_again(&error, &patience) => {
@@ -377,6 +390,9 @@ async fn wait(
             Err(error) if error.is_lost() && acquire.answer_by().is_none_or(|by| Instant::now() < by) => {
                 sleep(PAUSE).await;
                 continue;
+            }
+            Err(error) if is_short && error.is_unreachable() && !error.takes_no_writes() => {
+                return Err(Error::busy(&etcd.url.target).into());
             }
             Err(error) => return Err(error.into()),
         };
@@ -441,7 +457,7 @@ async fn wait_in_place(
                             let watch = Watch::new(
                                 &place.etcd.cluster.watches,
                                 place.client(),
-                                &before.key,
+                                (&before.key, before.created),
                                 seen.revision + 1,
                                 wakes,
                             );

@@ -44,6 +44,8 @@ pub(super) struct Watches {
 struct State {
     last: u64,
     wanted: HashMap<u64, Wanted>,
+    /// The watch of each key. All shares that wait for the same key have one.
+    numbers: HashMap<Arc<str>, u64>,
     /// Not sent yet.
     added: Vec<u64>,
     removed: Vec<u64>,
@@ -52,10 +54,12 @@ struct State {
 }
 
 struct Wanted {
-    key: String,
+    key: Arc<str>,
+    /// The create revision of the key.
+    created: i64,
     /// The first revision that was not seen yet.
     from: i64,
-    told: Arc<Told>,
+    told: Vec<Arc<Told>>,
 }
 
 struct Told {
@@ -71,20 +75,33 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches for the deletion of `key` from the revision `from` on. News wake `wakes`. For tasks of the I/O thread.
+    /// Watches for the deletion of `key`, which was created at the revision `created`, from the revision `from` on. News wake
+    /// `wakes`. For tasks of the I/O thread.
     pub(super) fn new(
         watches: &Arc<Watches>,
         client: &Arc<Client>,
-        key: &str,
+        (key, created): (&str, i64),
         from: i64,
         wakes: &Arc<Notify>,
     ) -> Watch {
         let watches = Arc::clone(watches);
         let told = Arc::new(Told { news: Mutex::default(), wakes: Arc::clone(wakes) });
         let mut state = watches.state();
+        // Another watch for the same creation of the key began at a read that found it, so it misses no deletion.
+        let known = state.numbers.get(key).copied();
+        if let Some(number) = known
+            && let Some(wanted) = state.wanted.get_mut(&number)
+            && wanted.created == created
+        {
+            wanted.told.push(Arc::clone(&told));
+            drop(state);
+            return Watch { watches, number, told };
+        }
         state.last += 1;
         let number = state.last;
-        state.wanted.insert(number, Wanted { key: key.to_owned(), from, told: Arc::clone(&told) });
+        let key = Arc::<str>::from(key);
+        state.numbers.insert(Arc::clone(&key), number);
+        state.wanted.insert(number, Wanted { key, created, from, told: vec![Arc::clone(&told)] });
         state.added.push(number);
         if !std::mem::replace(&mut state.runs, true) {
             tokio::spawn(run(Arc::downgrade(client), Arc::clone(&watches)));
@@ -103,10 +120,27 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut state = self.watches.state();
-        state.wanted.remove(&self.number);
+        if let Some(wanted) = state.wanted.get_mut(&self.number) {
+            wanted.told.retain(|told| !Arc::ptr_eq(told, &self.told));
+            if !wanted.told.is_empty() {
+                return;
+            }
+            state.take(self.number);
+        }
         state.removed.push(self.number);
         drop(state);
         self.watches.changed.notify_one();
+    }
+}
+
+impl State {
+    /// Takes a watch out.
+    fn take(&mut self, number: u64) -> Option<Wanted> {
+        let wanted = self.wanted.remove(&number)?;
+        if self.numbers.get(&wanted.key) == Some(&number) {
+            self.numbers.remove(&wanted.key);
+        }
+        Some(wanted)
     }
 }
 
@@ -117,8 +151,8 @@ impl Watches {
 
     /// Ends the watch of that number with news.
     fn tell(&self, number: u64, news: News) {
-        let wanted = self.state().wanted.remove(&number);
-        if let Some(Wanted { told, .. }) = wanted {
+        let wanted = self.state().take(number);
+        for told in wanted.into_iter().flat_map(|wanted| wanted.told) {
             *told.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(news);
             told.wakes.notify_one();
         }

@@ -12,7 +12,7 @@ mod renewal;
 mod waiters;
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,8 +64,8 @@ struct State {
     keys: BTreeMap<u64, Key>,
     /// The number of keys that are being deleted.
     leaving: usize,
-    /// The numbers in use of each name.
-    names: HashMap<String, BTreeSet<usize>>,
+    /// The keys of each name, by what distinguishes them.
+    names: HashMap<String, BTreeMap<usize, u64>>,
     /// Keys that may still appear.
     doubtful: Vec<Vec<u8>>,
     /// The number of the current renewal.
@@ -81,6 +81,17 @@ impl State {
         let key = self.keys.remove(&number);
         self.leaving += usize::from(key.is_some());
         key
+    }
+
+    /// Wakes the waiters of this session that wait for a key that is gone. The cluster reports it to a watch that began a moment
+    /// ago up to 100 ms late.
+    fn wake_behind(&self, gone: &Key) {
+        let others = self.names.get(&gone.name).into_iter().flat_map(BTreeMap::values);
+        let is_behind = |key: &&Key| {
+            key.before.as_ref().is_some_and(|(before, created)| *created == gone.created && *before == gone.key)
+        };
+        let behind = others.filter_map(|number| self.keys.get(number)).filter(is_behind);
+        behind.for_each(|key| key.wakes.notify_one());
     }
 }
 
@@ -204,16 +215,16 @@ impl Session {
         if state.closed {
             return None;
         }
-        let used = state.names.entry(name.to_owned()).or_default();
-        let index = match used.last() {
-            // Without a gap: one process may have thousands of keys of a name.
-            Some(last) if last + 1 == used.len() => used.len(),
-            _ => (0..).find(|index| !used.contains(index)).unwrap_or(0),
-        };
-        used.insert(index);
-        let key = keys::place(name, kind, self.lease, index);
         state.last += 1;
         let number = state.last;
+        let used = state.names.entry(name.to_owned()).or_default();
+        let index = match used.last_key_value() {
+            // Without a gap: one process may have thousands of keys of a name.
+            Some((last, _)) if last + 1 == used.len() => used.len(),
+            _ => (0..).find(|index| !used.contains_key(index)).unwrap_or(0),
+        };
+        used.insert(index, number);
+        let key = keys::place(name, kind, self.lease, index);
         let (name, wakes) = (name.to_owned(), Arc::clone(wakes));
         let bytes = key.clone().into_bytes();
         let entry = Key {

@@ -148,6 +148,7 @@ impl Session {
         let mut state = self.state();
         state.leaving -= 1;
         self.left.notify_waiters();
+        state.wake_behind(&key);
         if created == Created::InDoubt && state.lost.is_none() {
             state.doubtful.push(key.key);
             if state.doubtful.len() >= MOST_OPS {

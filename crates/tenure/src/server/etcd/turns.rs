@@ -1,0 +1,141 @@
+//! The turns of this process in the queue of a name: a few of its exclusive acquires have places there, and the others wait for
+//! a turn here, in the order of their arrival.
+//!
+//! A place is a key, a watch, and reads, so a thousand waiters of one process cost the cluster as much as a few. Each process has
+//! places of its own in the order of the server's queue, with `etcdctl lock` and others between them, so a process with a
+//! thousand waiters is not granted the lock a thousand times before the next one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use super::Etcd;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::server::acquire::{Acquire, Patience};
+use crate::server::pending::PendingAcquire;
+
+/// How many waiters of a name have a place in its queue. While one works under the lock, the next ones have been in the queue for
+/// a while, so that no hand-off waits for a place.
+pub(super) const MOST_PLACES: usize = 8;
+/// The longest sleep of a wait without an end.
+const LONG: Duration = Duration::from_secs(60 * 60);
+
+/// The names of a cluster for which acquires of this process wait.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<Box<str>, Places>>);
+
+struct Places {
+    places: Arc<Semaphore>,
+    /// The number of turns, taken or waited for.
+    turns: usize,
+}
+
+impl Turns {
+    fn names(&self) -> MutexGuard<'_, HashMap<Box<str>, Places>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more turn of a name.
+    fn enter(&self, name: &str) -> Arc<Semaphore> {
+        let mut names = self.names();
+        if let Some(found) = names.get_mut(name) {
+            found.turns += 1;
+            return Arc::clone(&found.places);
+        }
+        let places = Arc::new(Semaphore::new(MOST_PLACES));
+        names.insert(name.into(), Places { places: Arc::clone(&places), turns: 1 });
+        places
+    }
+
+    fn leave(&self, name: &str) {
+        let mut names = self.names();
+        if let Some(found) = names.get_mut(name) {
+            found.turns -= 1;
+            if found.turns == 0 {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+/// A turn that an acquire has, or waits for. It ends when this is dropped.
+pub(super) struct Turn {
+    etcd: Arc<Etcd>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.place = None;
+        self.etcd.cluster.turns.leave(&self.etcd.url.name);
+    }
+}
+
+/// Waits for the turn of an acquire. `None` once the caller has given up.
+///
+/// A waiter without a place learns from those that have one whether the cluster answers.
+pub(super) async fn wait(
+    etcd: &Arc<Etcd>,
+    acquire: &Acquire,
+    pending: &PendingAcquire,
+    wakes: &Notify,
+    patience: &mut Patience,
+) -> Result<Option<Turn>> {
+    let places = etcd.cluster.turns.enter(&etcd.url.name);
+    let mut turn = Turn { etcd: Arc::clone(etcd), place: None };
+    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+        turn.place = Some(place);
+        return Ok(Some(turn));
+    }
+    let answers = &etcd.client().answers;
+    let place = places.acquire_owned();
+    tokio::pin!(place);
+    loop {
+        if pending.is_over() {
+            return Ok(None);
+        }
+        if acquire.left() == Some(Duration::ZERO) {
+            return Err(Error::busy(&etcd.url.target));
+        }
+        let answered = answers.when().filter(|when| *when >= acquire.since);
+        let silent_at = answered.map_or_else(|| acquire.since + etcd.limit(), |answered| answered + patience.limit());
+        let silent_in = silent_at.saturating_duration_since(Instant::now());
+        if silent_in.is_zero() {
+            let detail = "no member of the cluster has answered to the waiters before this one";
+            return Err(Error::new(ErrorKind::Unreachable, &etcd.url.target, detail)
+                .with_hint("is it running, and is a majority of it reachable from here?"));
+        }
+        tokio::select! {
+            place = &mut place => {
+                // The semaphore is never closed.
+                turn.place = place.ok();
+                if let Some(answered) = answered {
+                    patience.answered_at(answered);
+                }
+                return Ok(Some(turn));
+            }
+            () = wakes.notified() => {}
+            () = sleep(acquire.left().unwrap_or(LONG).min(silent_in)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_kept_as_long_as_it_has_a_turn() {
+        let turns = Turns::default();
+        let (one, other) = (turns.enter("a"), turns.enter("a"));
+        assert!(Arc::ptr_eq(&one, &other) && one.available_permits() == MOST_PLACES);
+        turns.leave("a");
+        assert!(Arc::ptr_eq(&one, &turns.enter("a")));
+        turns.leave("a");
+        turns.leave("a");
+        assert!(turns.names().is_empty());
+    }
+}
