@@ -1,10 +1,13 @@
-//! Systems without a port of the library: no descriptor can be made, and the error says so.
+//! Windows: no descriptor can be made yet, and the error says so. A thread that is not the main one waits without.
 
 use std::io;
 use std::time::Instant;
 
 fn unsupported<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "Tenure has no port to this platform yet"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "the waits of the main thread and of tasks have no port to this system yet",
+    ))
 }
 
 /// Cannot be made here.
