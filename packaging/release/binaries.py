@@ -1,5 +1,6 @@
 """Binaries of every system: their kind, the libraries that they load, and the packages that cargo-auditable recorded in them."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -54,16 +55,12 @@ def pe_sections(content):
 
 
 def mach_o_sections(content):
-    [commands] = struct.unpack_from("<I", content, 16)
-    at = 32
-    for _ in range(commands):
-        command, size = struct.unpack_from("<II", content, at)
+    for command, body in load_commands(content):
         if command == 0x19:  # LC_SEGMENT_64
-            [count] = struct.unpack_from("<I", content, at + 64)
+            [count] = struct.unpack_from("<I", body, 64)
             for number in range(count):
-                name, _, _, length, offset = struct.unpack_from("<16s16sQQI", content, at + 72 + 80 * number)
+                name, _, _, length, offset = struct.unpack_from("<16s16sQQI", body, 72 + 80 * number)
                 yield name.rstrip(b"\0"), offset, length
-        at += size
 
 
 SECTIONS = {"linux": elf_sections, "freebsd": elf_sections, "windows": pe_sections, "macos": mach_o_sections}
@@ -75,6 +72,75 @@ def auditable(content):
         if name.decode().lstrip("._") == AUDIT_SECTION:
             return json.loads(zlib.decompressobj().decompress(content[offset:offset + length]))
     return None
+
+
+def slices(content):
+    """Returns the binaries in a file: those of a universal one of macOS, or the file itself."""
+    magic, count = struct.unpack_from(">II", content)
+    if magic != 0xCAFEBABE:
+        return [content]
+    entries = [struct.unpack_from(">IIIII", content, 8 + 20 * number) for number in range(count)]
+    return [content[offset:offset + size] for _, _, offset, size, _ in entries]
+
+
+def load_commands(content):
+    """Yields the number and the bytes of each load command of Mach-O."""
+    [count] = struct.unpack_from("<I", content, 16)
+    at = 32
+    for _ in range(count):
+        command, size = struct.unpack_from("<II", content, at)
+        yield command, content[at:at + size]
+        at += size
+
+
+def macos_libraries(content):
+    """Returns the paths of the libraries that Mach-O loads when it starts."""
+    paths = set()
+    for command, body in load_commands(content):
+        if command in (0x0C, 0x80000018, 0x8000001F):  # LC_LOAD_DYLIB, a weak one, a re-exported one
+            [at] = struct.unpack_from("<I", body, 8)
+            paths.add(body[at:].split(b"\0")[0].decode())
+    return paths
+
+
+def macos_version(content):
+    """Returns the oldest macOS on which Mach-O starts."""
+    for command, body in load_commands(content):
+        if command == 0x32:  # LC_BUILD_VERSION
+            platform, version = struct.unpack_from("<II", body, 8)
+            if platform == 1:
+                return version >> 16, version >> 8 & 0xFF
+    return None
+
+
+def is_signed(content):
+    """Returns whether Mach-O has a signature, of nobody, whose sum of each page is right. On arm64 nothing starts without it."""
+    for command, body in load_commands(content):
+        if command == 0x1D:  # LC_CODE_SIGNATURE
+            offset, size = struct.unpack_from("<II", body, 8)
+            return has_right_sums(content, content[offset:offset + size])
+    return False
+
+
+def has_right_sums(content, signature):
+    magic, _, count = struct.unpack_from(">III", signature)
+    if magic != 0xFADE0CC0:
+        return False
+    for number in range(count):
+        [at] = struct.unpack_from(">I", signature, 16 + 8 * number)
+        if struct.unpack_from(">I", signature, at) == (0xFADE0C02,):
+            # A code directory: its length and version, flags, the places of the sums and of its name, and then what it covers.
+            sums, _, _, pages, limit = struct.unpack_from(">IIIII", signature, at + 16)
+            size, kind, _, shift = struct.unpack_from(">BBBB", signature, at + 36)
+            if (size, kind) != (32, 2):
+                return False
+            page = 1 << shift
+            return all(
+                signature[at + sums + 32 * index:at + sums + 32 * (index + 1)]
+                == hashlib.sha256(content[page * index:min(page * (index + 1), limit)]).digest()
+                for index in range(pages)
+            ) and pages * page >= limit
+    return False
 
 
 def windows_libraries(path):

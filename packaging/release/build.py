@@ -23,7 +23,7 @@ def artifacts():
 def show():
     for name in artifacts():
         print(name)
-    for line in not_built():
+    for line in [*common.notes(), *not_built()]:
         print(line)
     return 0
 
@@ -32,7 +32,7 @@ def not_built():
     """Returns a line for everything that is not built, with the reason."""
     lines = [f"not built: everything for {system.name}: {system.off}" for system in common.systems() if system.off]
     lines += [f"not built for {system.name}: {system.without}" for system in common.built_systems() if system.without]
-    return [*lines, "not built: a wheel for free-threaded Python: the module uses the stable ABI, which it does not have yet"]
+    return [*lines, f"not built: {common.settings()['project']['without']}"]
 
 
 def selection(patterns):
@@ -47,11 +47,12 @@ def selection(patterns):
 def prepare(out, work, commit):
     """Clones a commit into the folder `work`, and returns the plan of a build there.
 
-    Refuses a commit with a release's tag while the repository's address is a placeholder."""
+    Refuses a commit with a release's tag while the repository's address is a placeholder, or the changelog has no day for it."""
     source = work / "source"
     commit = common.output("git", "rev-parse", "--verify", f"{commit}^{{commit}}", cwd=common.ROOT).strip()
     if common.output("git", "tag", "--points-at", commit, "v[0-9]*", cwd=common.ROOT).strip():
         common.refuse_placeholder()
+        common.refuse_undated(common.ROOT)
     if common.output("git", "status", "--porcelain", cwd=common.ROOT).strip():
         common.say("what is not committed is not in the release")
     shutil.rmtree(source, ignore_errors=True)

@@ -22,18 +22,10 @@ SUMMARY = "lock between programs that knows its holder"
 
 def build(plan, system):
     """Builds the command for a system and returns its path."""
-    flags = []
-    builder = "zigbuild"
-    if system.family == "windows":
-        # As scripts/test --windows builds what it tests.
-        common.run(common.ROOT / "scripts/wine", "--compiler")
-        builder = "build"
-        flags = ["-Clink-arg=-Wl,--no-insert-timestamp"]
-    elif system.family == "macos":
-        frameworks = common.output(common.ROOT / "scripts/build-elsewhere", "--frameworks").strip()
-        flags = [f"-Clink-arg=-F{frameworks}"]
+    builder = "build" if system.family == "windows" else "zigbuild"
+    env = plan.build_environment(*common.link_flags(system.command, shared=False))
     common.run("cargo", "auditable", builder, "--release", "--locked", "--package", "tenure-cli", "--target", system.command,
-               cwd=plan.source, env=plan.build_environment(*flags))
+               cwd=plan.source, env=env)
     return plan.build / system.command / "release" / system.program
 
 
@@ -96,8 +88,8 @@ class Contents:
         for licence in common.LICENCES:
             common.write(folder / licence, (self.plan.source / licence).read_bytes())
         common.write(folder / "THIRD-PARTY-LICENSES", self.third_party)
-        for page in ("README.md", "CHANGELOG.md"):
-            common.write(folder / page, (self.plan.source / page).read_bytes())
+        common.write(folder / "README.md", with_note((self.plan.source / "README.md").read_text(), self.system))
+        common.write(folder / "CHANGELOG.md", (self.plan.source / "CHANGELOG.md").read_bytes())
         made = self.plan.out / self.system.archive_name(self.plan.version)
         pack = {"tar.gz": common.tar_gz, "zip": common.zipped}[self.system.archive]
         common.write(made, pack(folder, name, self.plan.epoch))
@@ -140,6 +132,12 @@ class Contents:
         bom = sbom_path(made)
         common.write(bom, self.inventory.sbom(made, "application"))
         return [made, bom]
+
+
+def with_note(readme, system):
+    """Returns a README with the system's note below its title."""
+    title, rest = readme.split("\n", 1)
+    return f"{title}\n\n> **{system.name}.** {system.note}\n{rest}" if system.note else readme
 
 
 def debian_version(version):

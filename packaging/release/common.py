@@ -70,6 +70,7 @@ class System:
     command: str
     archive: str = "tar.gz"
     off: str = ""
+    note: str = ""
     without: str = ""
     deb: str = ""
     wheels: dict = dataclasses.field(default_factory=dict)
@@ -111,6 +112,26 @@ def maintainer():
     return settings()["project"]["maintainer"]
 
 
+def notes():
+    """Returns a line for each system whose port is less proved than Linux."""
+    return [f"{system.name}: {system.note}" for system in built_systems() if system.note]
+
+
+def link_flags(target, shared):
+    """Returns rustc's flags for a target's programs, or for its `shared` libraries, and installs what their linker needs."""
+    flags = []
+    if target.endswith("-musl") and shared:
+        # A module of musl's cannot be static.
+        flags.append("-Ctarget-feature=-crt-static")
+    elif target.endswith("-windows-gnu"):
+        # As scripts/test --windows builds what it tests.
+        run(ROOT / "scripts/wine", "--compiler")
+        flags.append("-Clink-arg=-Wl,--no-insert-timestamp")
+    elif target.endswith("-apple-darwin"):
+        flags.append(f"-Clink-arg=-F{output(ROOT / 'scripts/build-elsewhere', '--frameworks').strip()}")
+    return flags
+
+
 def refuse_placeholder():
     """Fails while the repository has no address: a registry keeps what was published with a placeholder."""
     addresses = {"`repository` of [workspace.package] in Cargo.toml": repository(), "`maintainer` in packaging/targets.toml": maintainer()}
@@ -118,6 +139,12 @@ def refuse_placeholder():
     if missing:
         raise Failure(f"no release can be published before the repository has an address. Set {' and '.join(missing)}")
 
+
+def refuse_undated(root):
+    """Fails while the changelog has no day for the version."""
+    heading = rf"^## \[{re.escape(version(root))}\] - \d{{4}}-\d\d-\d\d$"
+    if not re.search(heading, (root / "CHANGELOG.md").read_text(), re.M):
+        raise Failure(f"CHANGELOG.md has no heading of {version(root)} with a day")
 
 
 def systems():

@@ -15,6 +15,7 @@ GLIBC = "2.17"
 def make(plan, wanted):
     """Builds the wanted packages, each with its SBOM."""
     addons = {name: target for system in common.built_systems() for name, target in system.addons.items()}
+    notes = {name: system.note for system in common.built_systems() for name in system.addons}
     chosen = {name: target for name, target in addons.items() if wanted(f"node-{name}")}
     if not chosen and not wanted("node"):
         return []
@@ -24,15 +25,13 @@ def make(plan, wanted):
     napi(folder, "create-npm-dirs")
     # The types come out of the first build, so the package with the JavaScript half needs one.
     for name, target in (chosen or dict([next(iter(addons.items()))])).items():
-        flags = ["-Ctarget-feature=-crt-static"] if target.endswith("-musl") else []
-        napi(folder, "build", "--release", "--platform", "--no-js", "--dts", "native.d.ts", "--output-dir", "dist",
-             "--cross-compile", "--target", f"{target}.{GLIBC}" if target.endswith("-gnu") else target, "--target-dir", plan.build, "--", "--locked", env=plan.build_environment(*flags))
+        build(plan, folder, target)
     made = []
     for name, target in chosen.items():
         inventory = Inventory(plan, "bindings/node/Cargo.toml", "tenure-node", target)
         package = folder / "npm" / name
         shutil.copy(folder / "dist" / f"tenure.{name}.node", package)
-        furnish(plan, package, inventory)
+        furnish(plan, package, inventory, notes[name])
         made += pack(plan, package, inventory)
     if wanted("node"):
         make_javascript(folder)
@@ -41,6 +40,17 @@ def make(plan, wanted):
             shutil.copy(plan.source / licence, folder)
         made += pack(plan, folder, inventory)
     return made
+
+
+def build(plan, folder, target):
+    """Builds the addon for a target. zig links it, except for Windows, where mingw does so."""
+    env = plan.build_environment(*common.link_flags(target, shared=True))
+    words = ["--cross-compile", "--target", f"{target}.{GLIBC}" if target.endswith("-linux-gnu") else target]
+    if target.endswith("-windows-gnu"):
+        words = ["--target", target]
+        env["LIBNODE_PATH"] = common.output(common.ROOT / "scripts/node-for-windows", "--library").strip()
+    napi(folder, "build", "--release", "--platform", "--no-js", "--dts", "native.d.ts", "--output-dir", "dist", *words,
+         "--target-dir", plan.build, "--", "--locked", env=env)
 
 
 def configure(folder, addons, repository):
@@ -62,12 +72,16 @@ def make_javascript(folder):
     common.run("node", "modules.mjs", cwd=folder)
 
 
-def furnish(plan, package, inventory):
-    """Adds the licences, and a README that says what the package is for."""
+def furnish(plan, package, inventory, note):
+    """Adds the licences, and a README that says what the package is for, with its system's note."""
     about = json.loads((package / "package.json").read_text())
     about["files"] += [*common.LICENCES, "THIRD-PARTY-LICENSES"]
+    if about["os"] != ["linux"]:
+        # napi takes the `gnu` of a target for glibc's, and npm refuses a package with a C library on every system but Linux.
+        about.pop("libc", None)
     (package / "package.json").write_text(json.dumps(about, indent=2) + "\n")
-    common.write(package / "README.md", f"# `{about['name']}`\n\nThe binary of the package `tenure` for one system. Install `tenure`.\n")
+    text = "The binary of the package `tenure` for one system. Install `tenure`."
+    common.write(package / "README.md", f"# `{about['name']}`\n\n" + "\n\n".join(part for part in (text, note) if part) + "\n")
     for licence in common.LICENCES:
         shutil.copy(plan.source / licence, package)
     common.write(package / "THIRD-PARTY-LICENSES", inventory.licences())

@@ -25,9 +25,8 @@ def make(plan, wanted):
             # pyproject.toml has its pattern, so that it is in the wheel.
             text = folder / "THIRD-PARTY-LICENSES"
             common.write(text, inventory.licences())
-            # The stable ABI needs no interpreter. A module of musl's cannot be static.
-            flags = ["-Ctarget-feature=-crt-static"] if target.endswith("-musl") else []
-            env = dict(plan.build_environment(*flags), PYO3_NO_PYTHON="1")
+            # The stable ABI needs no interpreter.
+            env = dict(plan.build_environment(*common.link_flags(target, shared=True)), PYO3_NO_PYTHON="1")
             # Only Linux has such tags, and libraries to check for.
             words = ["--compatibility", tag, "--auditwheel", "check"] if system.family == "linux" else []
             made += maturin(plan, inventory, env, "build", "--release", "--locked", "--zig", "--target", target, *words)

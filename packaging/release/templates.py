@@ -39,6 +39,7 @@ def values(plan):
         fields[f"ARCHIVE_{key}"] = archive.name
         fields[f"SHA256_{key}"] = common.digest(archive)
     fields["BREW_SYSTEMS"] = brew_systems(named, fields)
+    fields["BREW_CAVEATS"] = brew_caveats(named)
     fields["NIX_ARCHIVES"] = nix_archives(named, fields)
     return fields
 
@@ -62,12 +63,27 @@ def brew_systems(systems, fields):
     return "\n".join(lines).rstrip()
 
 
+def brew_caveats(systems):
+    """Returns the formula's method that prints the note for macOS."""
+    [note] = {system.note for system in systems if system.family == "macos"} or {""}
+    if not note:
+        return ""
+    return f"""
+  def caveats
+    on_macos do
+      "{note}"
+    end
+  end
+"""
+
+
 def nix_archives(systems, fields):
     """Returns the part of the flake that names an archive for each system."""
     lines = []
     for system in systems:
         key = system.name.upper().replace("-", "_")
         name = f"{system.machine}-{'darwin' if system.family == 'macos' else system.family}"
+        lines += [f"        # {system.note}"] if system.note else []
         lines += [f"        {name} = {{", f"          url = \"{fields['ARCHIVES']}/{fields[f'ARCHIVE_{key}']}\";",
                   f"          hash = \"{sri(fields[f'SHA256_{key}'])}\";", "        };"]
     return "\n".join(lines)

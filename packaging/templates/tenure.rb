@@ -13,7 +13,7 @@ class Tenure < Formula
     zsh_completion.install "completions/_tenure"
     fish_completion.install "completions/tenure.fish"
   end
-
+@BREW_CAVEATS@
   test do
     assert_match version.to_s, shell_output("#{bin}/tenure --version")
     system bin/"tenure", "run", testpath/"data", "--", "true"

@@ -19,6 +19,13 @@ WINDOWS_LIBRARIES = {"advapi32", "api-ms-win-core-synch-l1-2-0", "bcrypt", "bcry
                      "userenv", "ws2_32"}
 
 
+# What every macOS has, and every FreeBSD in its base.
+MACOS_LIBRARIES = re.compile(r"/usr/lib/lib(System\.B|iconv\.2|objc\.A)\.dylib|/System/Library/Frameworks/(CoreFoundation|SystemConfiguration)\.framework/.*")
+MACOS = (13, 0)
+FREEBSD_LIBRARIES = re.compile(r"(libc\.so\.7|libthr\.so\.3|libgcc_s\.so\.1|libm\.so\.5|librt\.so\.1|libutil\.so\.9|libexecinfo\.so\.1|libkvm\.so\.7"
+                               r"|libmemstat\.so\.3|libprocstat\.so\.1|libdevstat\.so\.7)")
+
+
 def check_command(report, out, version, system, place):
     name = f"command-{system.name}"
     if report.wants(name):
@@ -66,6 +73,7 @@ def check_archive(folder, version, system):
     ensure(not missing, f"{folder.name} lacks {', '.join(missing)}")
     # Python does not unpack the rights in a zip archive, which only a Unix needs.
     ensure(system.archive == "zip" or os.access(folder / system.program, os.X_OK), "the command is not executable")
+    ensure(system.note in (folder / "README.md").read_text(), f"the README lacks the note for {system.name}")
     ensure(version in (folder / "man/man1/tenure.1").read_text(), "the manual page is of another version")
     texts = (folder / "THIRD-PARTY-LICENSES").read_text()
     for package in ("serde ", "jiff ", "clap "):
@@ -77,18 +85,33 @@ def check_binary(path, system, static):
     content = path.read_bytes()
     ensure(binaries.kind(content) == (system.family, system.machine), f"{path.name} is of {binaries.kind(content)}, not {system.name}")
     check_paths(path)
+    if system.family == "macos":
+        check_mach_o(path.name, content)
+    if system.family == "windows":
+        strange = {name.removesuffix(".dll") for name in binaries.windows_libraries(path)} - WINDOWS_LIBRARIES
+        ensure(not strange, f"{path.name} needs {', '.join(sorted(strange))}, which Windows does not have")
+    if system.family == "freebsd":
+        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", common.output(need("readelf", "binutils"), "--wide", "--dynamic", path))
+        strange = [name for name in needed if not FREEBSD_LIBRARIES.fullmatch(name)]
+        ensure(needed and not strange, f"{path.name} needs {', '.join(strange) or 'no library'}")
     if not static:
         return
     if system.family == "linux":
         header = common.output(need("readelf", "binutils"), "--wide", "--program-headers", "--dynamic", path)
         ensure("INTERP" not in header and "(NEEDED)" not in header, f"{path.name} is not static")
-    if system.family == "windows":
-        strange = {name.removesuffix(".dll") for name in binaries.windows_libraries(path)} - WINDOWS_LIBRARIES
-        ensure(not strange, f"{path.name} needs {', '.join(sorted(strange))}, which Windows does not have")
     recorded = binaries.auditable(content)
     ensure(recorded, f"{path.name} has no section of cargo-auditable")
     names = {package["name"] for package in recorded["packages"]}
     ensure({"tenure", "tenure-cli", "rustls"} <= names, f"the audit section of {path.name} lists {len(names)} packages")
+
+
+def check_mach_o(name, content):
+    """Checks that a binary for macOS starts on the oldest supported one: its libraries, its version, and its signature."""
+    strange = [library for library in binaries.macos_libraries(content) if not MACOS_LIBRARIES.fullmatch(library)]
+    ensure(not strange, f"{name} needs {', '.join(strange)}, which macOS does not have")
+    oldest = binaries.macos_version(content)
+    ensure(oldest and oldest <= MACOS, f"{name} starts on macOS {oldest} only")
+    ensure(binaries.is_signed(content), f"{name} has no signature, or one with wrong sums")
 
 
 def check_paths(path):

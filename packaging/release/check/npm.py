@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 
 from .. import command, common, node, registry
 from . import emulated
+from .commands import check_binary
 from .wheels import check_shared
 from .report import ensure
 
@@ -25,6 +27,7 @@ const path = process.argv[2];
   console.log(held, status(path).state);
 })();
 """
+NODE_FOR_WINDOWS = "20.20.2"
 INSTALL = {
     "npm": ["npm", "install", "--no-audit", "--no-fund", "tenure"],
     "pnpm": ["pnpm", "add", "tenure"],
@@ -44,11 +47,15 @@ def check_node(report, out, version, place):
                 about = json.loads((folder / "package.json").read_text())
                 family, cpu, *libc = name.split("-")
                 said = [about.get(key) for key in ("name", "version", "os", "cpu", "libc")]
-                wanted = [f"{node.PACKAGE}-{name}", version, [family], [cpu], [{"gnu": "glibc"}.get(word, word) for word in libc] or None]
+                libc = [{"gnu": "glibc"}.get(word, word) for word in libc] if family == "linux" else None
+                wanted = [f"{node.PACKAGE}-{name}", version, [family], [cpu], libc]
                 ensure(said == wanted, f"{packed.name} is for {said}")
+                ensure(system.note in (folder / "README.md").read_text(), f"{packed.name} lacks the note for {system.name}")
                 if system.family == "linux":
                     check_shared(folder / about["main"], system, name.endswith("musl"))
-            if name.endswith("musl") or not (command.is_native(system) or emulated.can_run(system)):
+                else:
+                    check_binary(folder / about["main"], system, static=False)
+            if name.endswith("musl") or not (command.is_native(system) or emulated.can_run(system) or runs_in_wine(system)):
                 report.cannot(f"node-{name}: installed", "there is no Node for it here")
     if not report.wants("node"):
         return
@@ -71,12 +78,20 @@ def check_node(report, out, version, place):
             with report.check(f"node: installed by npm for {system.name}, and used by Debian's Node under qemu"):
                 with registry.serving(archives) as address:
                     use_emulated(emulated.languages(system), system, address, tools, place / f"app-{system.name}")
+        if runs_in_wine(system) and system.addons:
+            with report.check(f"node: installed by npm for {system.name}, and used by Node for Windows under wine"):
+                with registry.serving(archives) as address:
+                    use_in_wine(system, address, tools, place / f"app-{system.name}")
     with report.check("node: without its binary's package, the error names it"):
         with registry.serving([out / f"tenure-{version}.tgz"]) as address:
             app = place / "app-without"
             install_node("npm", INSTALL["npm"], address, tools, app)
             said = common.output("node", "-e", 'require("tenure").lock("t").catch((error) => console.log(error.code, error.message))', cwd=app)
             ensure(re.match(rf"TENURE_UNSUPPORTED .* is not installed: {node.PACKAGE}-linux-", said), f"it says: {said}")
+
+
+def runs_in_wine(system):
+    return system.family == "windows" and command.runner(system) is not None
 
 
 def unpacked_package(packed, folder):
@@ -115,6 +130,19 @@ def use_emulated(root, system, address, tools, app):
     (app / "program.mjs").write_text(PROGRAM)
     said = common.output(*root.program("node"), "program.mjs", app / "target", cwd=app, env=env).strip()
     ensure(said == "held free", f"it says: {said}")
+
+
+def use_in_wine(system, address, tools, app):
+    """Installs the package as npm does on Windows, and uses it under wine."""
+    env = install_node("npm", [*INSTALL["npm"], "--os=win32", "--cpu=x64"], address, tools, app)
+    (app / "program.mjs").write_text(PROGRAM)
+    node_exe = common.output(common.ROOT / "scripts/node-for-windows", "--node", NODE_FOR_WINDOWS).strip()
+    # Under wine, Node can neither read nor write a pipe of Linux.
+    with (app / "said").open("wb") as said:
+        subprocess.run([*command.runner(system), node_exe, "program.mjs", "target"], cwd=app, env=env, stdin=subprocess.DEVNULL,
+                       stdout=said, stderr=subprocess.STDOUT, check=False)
+    text = (app / "said").read_text().strip()
+    ensure(text == "held free", f"it says: {text}")
 
 
 def use_node(client, words, address, tools, app):

@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import zipfile
 
-from .. import command, common
+from .. import binaries, command, common
 from . import emulated
-from .commands import check_binary, check_paths
+from .commands import check_binary, check_mach_o, check_paths
 from .report import ensure, need
 
 # The stable ABI's first version and the newest that is released.
@@ -63,7 +63,7 @@ def check_wheels(report, out, version, place):
                         environment = place / f"{name}-{python}"
                         common.run(here[python], "-m", "venv", environment, quiet=True)
                         use_wheel(environment, "--no-index", wheel)
-                report.cannot(f"{name}: free-threaded CPython", "the module uses the stable ABI, which it does not have yet")
+                report.cannot(f"{name}: free-threaded CPython", common.settings()["project"]["without"])
     if report.wants("sdist"):
         with report.check("sdist: built with Rust and used"):
             environment = place / "sdist"
@@ -107,9 +107,22 @@ def check_wheel(wheel, system, family, folder):
     for path in folder.rglob("*"):
         if path.is_file():
             check_paths(path)
+    [about] = folder.glob("*.dist-info/METADATA")
+    ensure(system.family == "linux" or "macOS" in about.read_text(), f"{wheel.name} does not describe macOS")
     [module] = folder.glob("tenure/_tenure*.so")
     if system.family == "linux":
         check_shared(module, system, family == "musllinux")
+    else:
+        check_universal(module)
+
+
+def check_universal(path):
+    """Checks that a library of macOS has both processors, each as `check_mach_o` wants it."""
+    content = path.read_bytes()
+    parts = {binaries.kind(part): part for part in binaries.slices(content)}
+    ensure(set(parts) == {("macos", "x86_64"), ("macos", "aarch64")}, f"{path.name} is of {sorted(parts)}")
+    for (_, machine), part in parts.items():
+        check_mach_o(f"{path.name} for {machine}", part)
 
 
 def check_shared(path, system, musl):
