@@ -113,13 +113,14 @@ def macos_version(content):
     return None
 
 
-def is_signed(content):
-    """Returns whether Mach-O has a signature, of nobody, whose sum of each page is right. On arm64 nothing starts without it."""
+def signature_is_right(content):
+    """Returns whether the signature of Mach-O has the right sum of each page. `None`: it has none, as on x86_64, where a program
+    starts without it."""
     for command, body in load_commands(content):
         if command == 0x1D:  # LC_CODE_SIGNATURE
             offset, size = struct.unpack_from("<II", body, 8)
             return has_right_sums(content, content[offset:offset + size])
-    return False
+    return None
 
 
 def has_right_sums(content, signature):
