@@ -24,6 +24,7 @@ def build(plan, system):
     """Builds the command for a system and returns its path."""
     builder = "build" if system.family == "windows" else "zigbuild"
     env = plan.build_environment(*common.link_flags(system.command, shared=False))
+    env["PATH"] = os.pathsep.join([str(common.cargo_auditable()), env["PATH"]])
     common.run("cargo", "auditable", builder, "--release", "--locked", "--package", "tenure-cli", "--target", system.command,
                cwd=plan.source, env=env)
     return plan.build / system.command / "release" / system.program

@@ -187,7 +187,7 @@ class Plan:
     def build_environment(self, *flags):
         """Returns `environment` with the tools of a build, which are installed if they are missing."""
         env = self.environment(*flags)
-        env["PATH"] = os.pathsep.join([str(tools("release")), str(cargo_auditable()), env["PATH"]])
+        env["PATH"] = os.pathsep.join([str(tools("release")), env["PATH"]])
         return env
 
 
