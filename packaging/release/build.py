@@ -44,13 +44,15 @@ def selection(patterns):
     return lambda name: not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def prepare(out, work, commit):
+def prepare(out, work, commit, fast):
     """Clones a commit into the folder `work`, and returns the plan of a build there.
 
     Refuses a commit with a release's tag while the repository's address is a placeholder, or the changelog has no day for it."""
     source = work / "source"
     commit = common.output("git", "rev-parse", "--verify", f"{commit}^{{commit}}", cwd=common.ROOT).strip()
     if common.output("git", "tag", "--points-at", commit, "v[0-9]*", cwd=common.ROOT).strip():
+        if fast:
+            raise common.Failure("a release is built without --fast")
         common.refuse_placeholder()
         common.refuse_undated(common.ROOT)
     if common.output("git", "status", "--porcelain", cwd=common.ROOT).strip():
@@ -60,23 +62,23 @@ def prepare(out, work, commit):
     common.run("git", "clone", "--quiet", "--no-checkout", common.ROOT, source)
     common.run("git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit, cwd=source)
     epoch = int(common.output("git", "log", "-1", "--format=%ct", commit, cwd=source))
-    return Plan(source, work / "build", out, common.version(source), commit, epoch)
+    return Plan(source, work / "build", out, common.version(source), commit, epoch, fast)
 
 
-def everything(out, patterns, commit):
+def everything(out, patterns, commit, fast):
     wanted = selection(patterns)
     work = common.target_folder() / "dist"
     if not patterns:
         # A part that is built alone keeps what cargo has built before.
         for folder in (out, work):
             shutil.rmtree(folder, ignore_errors=True)
-    write_sums(out, build(prepare(out, work, commit), wanted))
+    write_sums(out, build(prepare(out, work, commit, fast), wanted))
     for line in not_built():
         common.say(line)
     return 0
 
 
-def again(out, patterns, commit):
+def again(out, patterns, commit, fast):
     """Builds what is in `out` a second time: from another clone, and from nothing. Compares the bytes.
 
     The clone has the first one's path. The packages for Python and Node are workspaces of their own, which have the library
@@ -84,7 +86,7 @@ def again(out, patterns, commit):
     wanted = selection(patterns)
     work = common.target_folder() / "dist"
     shutil.rmtree(work, ignore_errors=True)
-    plan = prepare(work / "again", work, commit)
+    plan = prepare(work / "again", work, commit, fast)
     if wanted("templates") and not all(wanted(f"command-{system.name}") for system in templates.named_systems()):
         raise common.Failure("the templates need the archives that they name: --only both")
     different = []

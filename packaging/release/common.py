@@ -165,6 +165,7 @@ class Plan:
     version: str
     commit: str
     epoch: int  # The commit's time, which every file gets.
+    fast: bool = False  # Without optimisation.
 
     def environment(self, *flags):
         """Returns the variables of a build whose bytes depend on the sources and the tools alone."""
@@ -180,6 +181,8 @@ class Plan:
         env["CARGO_INCREMENTAL"] = "0"
         env["SOURCE_DATE_EPOCH"] = str(self.epoch)
         env["MACOSX_DEPLOYMENT_TARGET"] = "13.0"
+        if self.fast:
+            env.update(CARGO_PROFILE_RELEASE_OPT_LEVEL="0", CARGO_PROFILE_RELEASE_LTO="off", CARGO_PROFILE_RELEASE_CODEGEN_UNITS="16")
         env["LC_ALL"] = "C.UTF-8"
         env["TZ"] = "UTC"
         return env
