@@ -222,7 +222,7 @@ struct Blocker {
 }
 
 enum By {
-    Step(Step),
+    Step(Box<Step>),
     /// The first wait, whose maker holds its lock of this index. The lock is wanted for a share, or not.
     Own(usize, bool),
 }
@@ -288,7 +288,7 @@ impl Graph<'_> {
         for step in steps(paths, id, shared) {
             if !self.own.notes.contains(&step.note_id) {
                 let (slot, waits_for) = ((number, step.slots()), self.want(&step.note.waits_for.clone()));
-                blockers.push(Blocker { slot, by: By::Step(step), waits_for });
+                blockers.push(Blocker { slot, by: By::Step(Box::new(step)), waits_for });
             }
         }
         blockers
@@ -357,7 +357,7 @@ impl Graph<'_> {
             for Blocker { by, waits_for, .. } in chosen.into_values() {
                 match by {
                     By::Step(step) => {
-                        steps.push(step);
+                        steps.push(*step);
                         next.push(waits_for);
                     }
                     By::Own(index, shared) => own.push((index, shared)),
