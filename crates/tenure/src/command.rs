@@ -46,7 +46,7 @@ pub struct KeptForChildren {
 ///
 /// [`acquire_all`]: crate::acquire_all
 pub fn order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
-    let order = several::order(locks)?;
+    let order = several::order(locks, None)?;
     Ok(order.into_iter().filter(|(_, repeats)| !repeats).map(|(at, _)| at).collect())
 }
 
@@ -56,7 +56,7 @@ pub fn order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
 ///
 /// As [`acquire_all`](crate::acquire_all).
 pub fn distinct_order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
-    several::distinct_order(locks)
+    several::distinct_order(locks, None)
 }
 
 /// Fails where a lease was lost while another lock was waited for.

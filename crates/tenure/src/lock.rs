@@ -391,6 +391,11 @@ impl Lock {
         self.0.rank()
     }
 
+    /// Returns what the lock's cluster says of itself.
+    pub(crate) fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
+        self.0.cluster(answer_by)
+    }
+
     /// Returns the path that the lock protects, or the name on a server.
     pub fn target(&self) -> &Path {
         self.0.target()

@@ -25,8 +25,10 @@ use crate::model::rank;
 /// # }
 /// ```
 ///
-/// The members of one etcd cluster should have the same names in all targets of all programs. Where two locks of the same
-/// name on *different* clusters are acquired together, their order is that of the servers' names.
+/// Where two locks of one name on *different* clusters are acquired together, their order is that of what the clusters say of
+/// themselves, however the targets name their servers: the cluster's id on etcd, the system identifier on PostgreSQL. Each is
+/// asked for it first. Two clusters that say the same, such as etcd's of one member with default settings, are ordered by the names
+/// of the servers.
 ///
 /// # Errors
 ///
@@ -35,9 +37,10 @@ use crate::model::rank;
 /// [`is_lost`](crate::Error::is_lost) where the lease of one was lost while another was waited for.
 pub fn acquire_all<'a>(locks: impl IntoIterator<Item = &'a Lock>, wait: Wait) -> Result<Vec<Guard>> {
     let locks: Vec<&Lock> = locks.into_iter().collect();
-    let order = distinct_order(&locks)?;
+    let deadline = wait.deadline(Instant::now());
+    let order = distinct_order(&locks, deadline)?;
     let wait = match wait {
-        Wait::For(_) => wait.deadline(Instant::now()).map_or(Wait::Forever, Wait::Until),
+        Wait::For(_) => deadline.map_or(Wait::Forever, Wait::Until),
         other => other,
     };
     let mut guards: Vec<Option<Guard>> = locks.iter().map(|_| None).collect();
@@ -51,14 +54,18 @@ pub fn acquire_all<'a>(locks: impl IntoIterator<Item = &'a Lock>, wait: Wait) ->
 }
 
 /// Returns the indexes of locks in the order in which they are acquired, and for each whether it is the same lock as one with a
-/// smaller index.
-pub(crate) fn order(locks: &[&Lock]) -> Result<Vec<(usize, bool)>> {
-    Ok(rank::in_order(&locks.iter().map(|lock| lock.rank()).collect::<Result<Vec<_>>>()?))
+/// smaller index. Servers that have to be asked must answer by the deadline, or within a moment.
+pub(crate) fn order(locks: &[&Lock], deadline: Option<Instant>) -> Result<Vec<(usize, bool)>> {
+    let mut ranks = locks.iter().map(|lock| lock.rank()).collect::<Result<Vec<_>>>()?;
+    for at in rank::needing_cluster(&ranks) {
+        ranks[at].set_cluster(locks[at].cluster(deadline)?);
+    }
+    Ok(rank::in_order(&ranks))
 }
 
 /// Returns the indexes of locks in the order in which they are acquired. Fails where a lock is named twice.
-pub(crate) fn distinct_order(locks: &[&Lock]) -> Result<Vec<usize>> {
-    let order = order(locks)?;
+pub(crate) fn distinct_order(locks: &[&Lock], deadline: Option<Instant>) -> Result<Vec<usize>> {
+    let order = order(locks, deadline)?;
     if let Some((at, _)) = order.iter().find(|(_, repeats)| *repeats) {
         let detail = "it is named twice among the locks to acquire";
         return Err(Error::new(ErrorKind::InvalidTarget, locks[*at].target(), detail));

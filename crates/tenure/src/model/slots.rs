@@ -74,6 +74,9 @@ pub(crate) trait SlotServer: fmt::Debug + Send + Sync {
     /// lock without slots is another.
     fn rank(&self) -> Rank;
 
+    /// As [`Backend::cluster`].
+    fn cluster(&self, answer_by: Option<Instant>) -> Result<String>;
+
     /// Opens one of the locks.
     fn open(&self, part: Part) -> Result<Arc<dyn Backend>>;
 

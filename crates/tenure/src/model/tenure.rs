@@ -189,6 +189,14 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     #[allow(dead_code, reason = "the simulation acquires one lock at a time")]
     fn rank(&self) -> Result<Rank>;
 
+    /// Returns what the lock's cluster says of itself, which differs from other clusters. It must answer by `answer_by`, or within a
+    /// time of its own. Empty for a file.
+    #[allow(dead_code, reason = "the simulation acquires one lock at a time")]
+    fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
+        let _ = answer_by;
+        Ok(String::new())
+    }
+
     /// Acquires the lock, blocking this thread for as long as `wait` allows.
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>>;
 

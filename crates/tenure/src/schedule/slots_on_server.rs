@@ -220,6 +220,10 @@ impl Backend for SlotsOnServer {
         Ok(self.0.server.rank())
     }
 
+    fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
+        self.0.server.cluster(answer_by)
+    }
+
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
         let began = Instant::now();
         let (may_wait, acquiring) = self.0.start(kind, wait, Some(requester::current()))?;

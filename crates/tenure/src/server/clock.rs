@@ -122,6 +122,10 @@ mod tests {
             &self.0
         }
 
+        fn cluster(&self, _limit: Duration) -> Result<String> {
+            Ok(String::new())
+        }
+
         fn status_within(&self, _limit: Duration) -> Result<Status> {
             Ok(Status::free(&self.0.target, self.lock_name()))
         }

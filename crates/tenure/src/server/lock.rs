@@ -140,6 +140,10 @@ impl Backend for ServerLock {
         Ok(self.server.url().rank())
     }
 
+    fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
+        self.server()?.cluster_by(answer_by)
+    }
+
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
         Ok(match self.start(kind, wait, Some(requester::current()))? {
             Started::Joined(tenure) => tenure,

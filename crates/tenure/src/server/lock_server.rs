@@ -26,6 +26,16 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
         self.status_within(call_limit(self.url().ttl))
     }
 
+    /// Returns what the cluster says of itself, by `answer_by`, but it has a moment to answer however soon that is.
+    fn cluster_by(&self, answer_by: Option<Instant>) -> Result<String> {
+        let limit = call_limit(self.url().ttl);
+        let left = answer_by.map(|by| by.saturating_duration_since(Instant::now()).max(ANSWER));
+        self.cluster(left.map_or(limit, |left| left.min(limit)))
+    }
+
+    /// Returns what the cluster says of itself, within `limit`.
+    fn cluster(&self, limit: Duration) -> Result<String>;
+
     /// Returns the lock's status. No call takes longer than `limit`.
     fn status_within(&self, limit: Duration) -> Result<Status>;
 

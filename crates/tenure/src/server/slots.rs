@@ -93,6 +93,10 @@ impl SlotServer for ServerSlots {
         url.rank()
     }
 
+    fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
+        self.here()?.cluster_by(answer_by)
+    }
+
     fn open(&self, part: Part) -> Result<Arc<dyn Backend>> {
         let options = match part {
             Part::Slot(_) => &self.slot,

@@ -14,6 +14,8 @@ pub(super) const NO_PUT: i32 = 0;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Header {
+    #[prost(uint64, tag = "1")]
+    pub(super) cluster_id: u64,
     #[prost(int64, tag = "3")]
     pub(super) revision: i64,
     #[prost(uint64, tag = "4")]

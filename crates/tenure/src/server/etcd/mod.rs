@@ -108,6 +108,11 @@ impl LockServer for Etcd {
         &self.url
     }
 
+    fn cluster(&self, limit: Duration) -> Result<String> {
+        let etcd = self.clone();
+        self.wait(async move { status::cluster(&etcd, limit).await })
+    }
+
     fn status_within(&self, limit: Duration) -> Result<Status> {
         let etcd = self.clone();
         self.wait(async move { status::status(&etcd, limit).await })

@@ -43,6 +43,13 @@ pub(super) async fn status(etcd: &Etcd, limit: Duration) -> Result<Status> {
     Ok(status_of(&etcd.url.target, &etcd.url.name, &found))
 }
 
+/// Returns the cluster's id. Its first members have chosen it, by their addresses and the cluster's token.
+pub(super) async fn cluster(etcd: &Etcd, limit: Duration) -> Result<String> {
+    let request = RangeRequest { keys_only: true, ..RangeRequest::one(&keys::record(&etcd.url.name)) };
+    let answer = etcd.client().call(&RANGE, &request, limit).await.of(&etcd.url.target)?.unwrap_or_default();
+    Ok(format!("{:016x}", answer.header.map_or(0, |header| header.cluster_id)))
+}
+
 async fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
     let (prefix, kept) = (format!("{}/", etcd.url.name), keys::record(&etcd.url.name));
     let queue = RangeRequest { sort_order: ASCEND, sort_target: BY_CREATION, ..RangeRequest::below(&prefix) };

@@ -125,6 +125,11 @@ impl LockServer for Postgres {
         &self.url
     }
 
+    fn cluster(&self, limit: Duration) -> Result<String> {
+        let postgres = self.clone();
+        self.wait(async move { status::cluster(&postgres, limit).await })
+    }
+
     fn status_within(&self, limit: Duration) -> Result<Status> {
         let postgres = self.clone();
         self.wait(async move { status::status(&postgres, limit).await })

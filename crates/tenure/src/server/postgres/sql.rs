@@ -49,6 +49,9 @@ pub(super) const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.cur
                               pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), \
                               EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time())";
 
+/// The identifier that a cluster got when it was created, which its standbys have as well.
+pub(super) const SYSTEM: &str = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()";
+
 pub(super) const RENEW: &str = "SELECT pg_catalog.pg_backend_pid()";
 
 /// Takes each of these advisory locks that is free, shared where $2 says so: for each name its place, its number, and

@@ -60,6 +60,19 @@ pub(super) async fn status(postgres: &Postgres, limit: Duration) -> Result<Statu
     examined.await.map_err(|failure| failure.at(&url.target))
 }
 
+/// Returns the system identifier, which is that of a server and of its standbys.
+pub(super) async fn cluster(postgres: &Postgres, limit: Duration) -> Result<String> {
+    let end = Instant::now() + limit;
+    let asked = async {
+        // The acquire that follows needs this session.
+        let keeper = postgres.pool.keeper(limit).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        let rows = keeper.connection.rows(left, sql::SYSTEM, &[]).await?;
+        Ok::<_, connect::Failure>(rows.first().map(|row| row.get(0)).unwrap_or_default())
+    };
+    asked.await.map_err(|failure| failure.at(&postgres.url.target))
+}
+
 /// As [`status`], in a session that this process has.
 pub(super) async fn beside(postgres: &Postgres, limit: Duration) -> Result<Status> {
     let url = &postgres.url;
