@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use super::batches::Batches;
 use super::client::Client;
 use super::looks::Looks;
@@ -17,13 +19,18 @@ use crate::server::tls;
 use crate::server::url::Url;
 use crate::sys::ForkLocal;
 
+/// How many acquires of a process enter their queues at the same time: enough for some calls, each of which carries many.
+const MOST_ENTERING: usize = 512;
+
 /// A cluster, by its members' addresses, and a user of it.
 pub(super) struct Cluster {
     pub(super) client: Arc<Client>,
     batches: Arc<Batches>,
     pub(super) watches: Arc<Watches>,
-    pub(super) turns: Turns,
+    pub(super) turns: Arc<Turns>,
     pub(super) looks: Looks,
+    /// The acquires that enter their queues at the same time.
+    pub(super) entering: Semaphore,
     /// The current session of each length of a lease. Locked while a session begins.
     sessions: tokio::sync::Mutex<HashMap<Duration, Weak<Session>>>,
 }
@@ -58,8 +65,16 @@ impl Cluster {
         let client = Arc::new(Client::new(url, identity)?);
         let batches = Arc::new(Batches::new(&client));
         let (watches, sessions) = (Arc::default(), tokio::sync::Mutex::default());
-        let (turns, looks) = (Turns::default(), Looks::default());
-        let cluster = Arc::new(Cluster { client, batches, watches, turns, looks, sessions });
+        let (turns, looks) = (Arc::default(), Looks::default());
+        let cluster = Arc::new(Cluster {
+            client,
+            batches,
+            watches,
+            turns,
+            looks,
+            entering: Semaphore::new(MOST_ENTERING),
+            sessions,
+        });
         clusters.push(Arc::downgrade(&cluster));
         Ok(cluster)
     }

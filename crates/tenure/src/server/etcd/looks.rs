@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{Etcd, status};
 use crate::model::status::Status;
 use crate::server::io_thread::within;
 
@@ -39,10 +38,15 @@ impl Drop for Look<'_> {
     }
 }
 
-/// Returns the status of a lock, by a read that began at `since` or later; `None` without an answer within `limit`.
-pub(super) async fn status_since(etcd: &Etcd, since: Instant, limit: Duration) -> Option<Status> {
-    let looks = &etcd.cluster.looks;
-    let name = &*etcd.url.name;
+/// Returns the status of the lock of `name` by a read that began at `since` or later: by `read`, or by that of another acquire.
+/// `None` without an answer within `limit`.
+pub(super) async fn status_since(
+    looks: &Looks,
+    name: &str,
+    since: Instant,
+    limit: Duration,
+    read: impl Future<Output = Option<Status>>,
+) -> Option<Status> {
     let (answer, mut shared) = watch::channel(None);
     let began = {
         let mut under_way = looks.under_way();
@@ -60,11 +64,10 @@ pub(super) async fn status_since(etcd: &Etcd, since: Instant, limit: Duration) -
     };
     let Some(began) = began else {
         drop(answer);
-        let found = within(limit, shared.wait_for(Option::is_some)).await?.ok()?;
-        return found.clone().flatten();
+        return within(limit, shared.wait_for(Option::is_some)).await?.ok()?.clone().flatten();
     };
     let _look = Look { looks, name, began };
-    let found = status::status(etcd, limit).await.ok();
+    let found = read.await;
     answer.send_replace(Some(found.clone()));
     found
 }

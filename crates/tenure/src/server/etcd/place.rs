@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SemaphorePermit};
 use tokio::time::sleep;
 
 use super::batches::Urgency;
@@ -13,8 +13,9 @@ use super::messages::{BY_CREATION, Compare, DESCEND, KeyValue, RangeRequest, Req
 use super::session::{Created, GONE, PAUSE, Session, deleted, forgotten};
 use super::turns::{self, Turn};
 use super::watches::{News, Watch};
-use super::{Etcd, keys};
+use super::{Etcd, keys, status};
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::status::Status;
 use crate::record::{self, Content, Record, RecordState};
 use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
 use crate::server::delivery;
@@ -333,13 +334,18 @@ pub(super) async fn serve(etcd: Arc<Etcd>, acquire: Acquire, pending: Arc<Pendin
             let mut error = failed.error;
             if error.is_busy() {
                 let left = failed.end.saturating_duration_since(Instant::now());
-                let since = acquire.needs_word_since();
-                let found = if left.is_zero() { None } else { Box::pin(status_since(&etcd, since, left)).await };
+                let found = if left.is_zero() { None } else { Box::pin(holding(&etcd, &acquire, left)).await };
                 error = delivery::late(error, &acquire, found, &etcd.client().answers);
             }
             pending.resolve(Err(error));
         }
     }
+}
+
+/// Returns the status of the lock at the deadline of an acquire.
+async fn holding(etcd: &Etcd, acquire: &Acquire, limit: Duration) -> Option<Status> {
+    let read = async { status::status(etcd, limit).await.ok() };
+    status_since(&etcd.cluster.looks, &etcd.url.name, acquire.needs_word_since(), limit, read).await
 }
 
 /// Makes a tenure of a grant and hands it to the caller.
@@ -367,12 +373,15 @@ async fn wait(
 ) -> std::result::Result<Option<(Box<Granted>, Box<Place>)>, Failed> {
     let mut patience = Patience::new(etcd.url.ttl);
     // Until the grant, or the end of the wait.
-    let _turn: Option<Turn> = match acquire.is_immediate() || acquire.kind == LockKind::Shared {
+    let mut turn: Option<Turn> = match acquire.is_immediate() || acquire.kind == LockKind::Shared {
         true => None,
-        false => match Box::pin(turns::wait(etcd, acquire, pending, wakes, &mut patience)).await? {
-            None => return Ok(None),
-            turn => turn,
-        },
+        false => {
+            let (turns, answers) = (&etcd.cluster.turns, &etcd.client().answers);
+            match Box::pin(turns::wait(turns, &etcd.url, answers, acquire, pending, wakes, &mut patience)).await? {
+                None => return Ok(None),
+                turn => turn,
+            }
+        }
     };
     loop {
         if pending.is_over() {
@@ -380,7 +389,12 @@ async fn wait(
         }
         // The time before its turn leaves an acquire less than a server needs to answer.
         let is_short = acquire.answer_by().is_some_and(|by| by < Instant::now() + ANSWER);
-        let (mut place, seen) = match Box::pin(Place::enter(etcd, acquire, wakes)).await {
+        let entered = {
+            let Some(_entering) = Box::pin(admitted(etcd, acquire, pending, wakes)).await? else { return Ok(None) };
+            Box::pin(Place::enter(etcd, acquire, wakes)).await
+        };
+        turn.iter_mut().for_each(Turn::entered);
+        let (mut place, seen) = match entered {
             Ok(entered) => entered,
             Err(error) if acquire.may_enter_again(&error, &patience) => {
                 sleep(PAUSE).await;
@@ -414,6 +428,40 @@ async fn wait(
                 place.leave().await;
                 return Err(failed);
             }
+        }
+    }
+}
+
+/// Waits until few enough acquires of this process enter their queues: what that takes is more than a waiter needs afterwards, and
+/// the memory would stay with the process. `None` once the caller has given up.
+async fn admitted<'a>(
+    etcd: &'a Etcd,
+    acquire: &Acquire,
+    pending: &PendingAcquire,
+    wakes: &Notify,
+) -> Result<Option<SemaphorePermit<'a>>> {
+    let entering = etcd.cluster.entering.acquire();
+    tokio::pin!(entering);
+    loop {
+        let now = Instant::now();
+        let left = acquire.answer_by().map_or(LONG, |by| by.saturating_duration_since(now));
+        // Those before it ask the cluster.
+        let silent_in = match etcd.client().answers.is_since(acquire.since) {
+            true => LONG,
+            false => (acquire.since + etcd.limit()).saturating_duration_since(now),
+        };
+        tokio::select! {
+            biased;
+            admitted = &mut entering => return Ok(admitted.ok()),
+            () = wakes.notified(), if !pending.is_over() => {}
+            () = sleep(left.min(silent_in)) => {}
+        }
+        if pending.is_over() {
+            return Ok(None);
+        }
+        if left.min(silent_in).is_zero() {
+            let detail = "too many acquires of this process wait for the cluster's answers";
+            return Err(Error::new(ErrorKind::Unreachable, &etcd.url.target, detail));
         }
     }
 }
