@@ -40,7 +40,7 @@ pub(crate) struct ServerTenure {
     pub(crate) fence: u64,
     pub(super) shared: bool,
     pub(crate) previous: Previous,
-    last: Option<Record>,
+    last: Option<Box<Record>>,
     generation: u64,
     pub(super) began: Instant,
     pub(super) requester: Option<RequesterId>,
@@ -94,7 +94,7 @@ impl ServerTenure {
             fence: granted.record.previous_fence().unwrap_or(0),
             shared: granted.shared,
             previous: granted.last.as_ref().map_or(Previous::Clean, crashed),
-            last: granted.last,
+            last: granted.last.map(Box::new),
             generation: sys::fork_generation(),
             began: Instant::now(),
             requester,
@@ -238,7 +238,7 @@ impl ServerTenure {
         let crash_unreported = self.crash_unreported.load(Ordering::Relaxed);
         if let (true, Some(last)) = (crash_unreported, &self.last) {
             let fence = record.previous_fence();
-            record = last.clone();
+            record = Record::clone(last);
             if let Some(native) = &mut record.native {
                 native.fence = fence;
             }
