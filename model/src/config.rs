@@ -135,6 +135,12 @@ impl Config {
         self.system == System::Windows && self.guards(Guard::KeepsTheName)
     }
 
+    /// Returns whether a run of `clean` makes a dead foreign program's lock file the anchor: there are links and leases, and
+    /// the file is this user's.
+    pub(crate) fn reclaims(&self) -> bool {
+        self.system == System::Linux && self.way == Way::Link && !self.users
+    }
+
     /// Returns whether an anchor is replaced in two steps.
     pub(crate) fn replaces_in_two(&self) -> bool {
         self.system == System::Windows
@@ -247,6 +253,10 @@ pub enum Guard {
     ReplaceCarriesTheFence,
     /// It also keeps the mark of a crash or a takeover.
     ReplaceKeepsTheMark,
+    /// The lock file that becomes the anchor is the judged one, not any file that has its name by then.
+    ReclaimLinksTheJudged,
+    /// That file names the run of `clean` before its name is compared and removed.
+    ReclaimNamesUs,
     /// A break's new anchor continues the fence.
     BreakCarriesTheFence,
     /// A break removes a copy that was published during the break.

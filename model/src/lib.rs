@@ -21,6 +21,7 @@ pub mod prepare;
 mod process;
 pub mod properties;
 mod publish;
+mod reclaim;
 mod release;
 pub mod state;
 pub mod table;

@@ -26,6 +26,24 @@ pub enum Pc {
     MakeRename,
     /// Make `.tenure`.
     MakeFolder,
+    /// A run of `clean` without an anchor: open a foreign program's lock file, and try its kernel lock.
+    ReclaimOpen,
+    /// Is the holder alive?
+    ReclaimJudge,
+    /// It is dead. Is there a swap?
+    ReclaimSwap,
+    /// There is none: link the judged file to the anchor, unless that exists.
+    ReclaimLink,
+    /// Write this process's record over the foreign program's.
+    ReclaimWrite,
+    /// Is it still the lock file?
+    ReclaimCompare,
+    /// It is: remove it.
+    ReclaimUnlink,
+    /// Write the crash report.
+    ReclaimRecord,
+    /// Release its kernel lock.
+    ReclaimUnlock,
     /// Try its kernel lock.
     TryLock,
     /// Refused in the first try: is this still the anchor?
@@ -264,6 +282,8 @@ pub struct Native {
     pub uncovered: Uncovered,
     /// Whether it has found no prepared file in place of the missing anchor.
     pub past_new: bool,
+    /// Whether it has tried to make a foreign program's lock file the anchor.
+    pub reclaimed: bool,
     /// The watchdog ended the tenure.
     pub revoked: bool,
     /// The release found that the lock was lost.
@@ -311,7 +331,7 @@ impl Native {
         };
         let (marks, ends) =
             ([self.linked, self.visible, self.live_file_at_swap, self.marked, self.crashed], [self.revoked, self.lost]);
-        let flags = (marks, self.waits, self.held, ends, self.past_new);
+        let flags = (marks, self.waits, self.held, ends, (self.past_new, self.reclaimed));
         let files = [self.fd, self.judged, self.copy, self.replaced, self.prepare.file].map(look);
         let prior = self.prior.fence();
         (self.pc, files, flags, (self.fence, prior, self.after, self.rounds), (helper, self.prepare.pc, self.uncovered))
@@ -359,8 +379,18 @@ impl NativeStep<'_> {
                     self.native.fd = Some(anchor);
                     self.go(Pc::TryLock)
                 }
+                None if self.reclaims() => self.go(Pc::ReclaimOpen),
                 None => self.go(Pc::Make),
             },
+            Pc::ReclaimOpen
+            | Pc::ReclaimJudge
+            | Pc::ReclaimSwap
+            | Pc::ReclaimLink
+            | Pc::ReclaimWrite
+            | Pc::ReclaimCompare
+            | Pc::ReclaimUnlink
+            | Pc::ReclaimRecord
+            | Pc::ReclaimUnlock => self.reclaim(),
             Pc::Make | Pc::MakeLook | Pc::MakeLock | Pc::MakeCompare | Pc::MakeRename | Pc::MakeFolder => self.make(),
             Pc::TryLock => {
                 let locked = self.state.try_lock(self.fd(), self.me);

@@ -14,6 +14,7 @@ fn source(file: &str) -> &'static str {
         "break_lock" => include_str!("../../crates/tenure/src/file/break_lock.rs"),
         "clean" => include_str!("../../crates/tenure/src/maintenance/clean.rs"),
         "release" => include_str!("../../crates/tenure/src/file/release.rs"),
+        "reclaim" => include_str!("../../crates/tenure/src/file/reclaim.rs"),
         "guard" => include_str!("../../crates/tenure/src/guard.rs"),
         "copy" => include_str!("../../crates/tenure/src/file/lock_file/copy.rs"),
         "existing" => include_str!("../../crates/tenure/src/file/lock_file/existing.rs"),

@@ -122,6 +122,8 @@ fn natives_and_foreign_programs_exclude_each_other() {
     let (race, person, forced) = (FOREIGN_RACE, PERSON_REMOVED, NATIVES_FORCED);
     for (config, excused) in [
         (Config { cleaners: 1, ..sketch(1, 1, 1, 0, 0) }, [race].as_slice()),
+        (Config { cleaners: 1, ..sketch(1, 2, 2, 0, 0) }, &[race]),
+        (Config { cleaners: 1, flock: 1, ..sketch(1, 1, 2, 0, 0) }, &[race]),
         (copies(sketch(2, 1, 1, 0, 1)), &[race, person]),
         (in_place(sketch(2, 1, 1, 0, 0)), &[race]),
         (Config { flock: 1, ..in_place(sketch(2, 1, 1, 0, 0)) }, &[race]),
@@ -193,6 +195,9 @@ fn every_guard_is_needed() {
         (vec![AdoptsAnyDeadNative], in_place(sketch(3, 0, 2, 0, 0)), NO_ERRORS),
         (vec![VerifyAdoption, CompareAfterPublishing], in_place(sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),
         (vec![NewIsLockedAndCompared], copies(sketch(2, 0, 0, 1, 0)), NO_PHANTOM),
+        // A dead foreign program's lock file becomes the anchor.
+        (vec![ReclaimLinksTheJudged], Config { cleaners: 1, ..sketch(1, 2, 1, 0, 0) }, FOREIGN_EXCLUDED),
+        (vec![ReclaimNamesUs], Config { cleaners: 1, ..sketch(1, 2, 1, 0, 0) }, FOREIGN_EXCLUDED),
         // Without an exchange, and where a name can be kept.
         (vec![RemovesTheJudged], on(System::FreeBsd, sketch(1, 2, 1, 0, 0)), FOREIGN_EXCLUDED),
         (vec![RemovesTheJudged], on(System::Windows, sketch(2, 1, 1, 0, 0)), FOREIGN_EXCLUDED),

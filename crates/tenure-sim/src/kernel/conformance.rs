@@ -25,6 +25,7 @@ pub enum Op {
     Duplicate(usize),
     CloseDuplicates,
     Link(usize, usize),
+    LinkOpen(usize, usize),
     Unlink(usize),
     Exchange(usize, usize),
     RenameNew(usize, usize),
@@ -133,6 +134,9 @@ macro_rules! runner {
                             format!("{count} closed")
                         }
                         Op::Link(from, to) => done(self.dir.link(&name(from), &name(to))),
+                        Op::LinkOpen(slot, to) => {
+                            self.with_file(slot, |file| done(self.dir.link_open(file, &name(to))))
+                        }
                         Op::Unlink(at) => done(self.dir.unlink(&name(at))),
                         Op::Exchange(one, other) => done(self.dir.exchange(&name(one), &name(other))),
                         Op::RenameNew(from, to) => done(self.dir.rename_new(&name(from), &name(to))),
@@ -229,7 +233,7 @@ pub fn random(seed: u64, count: usize) -> Vec<Op> {
     let mut ops = Vec::with_capacity(count);
     for _ in 0..count {
         let (one, other, slot) = (below(NAMES.len()), below(NAMES.len()), below(SLOTS));
-        ops.push(match below(24) {
+        ops.push(match below(25) {
             0 | 1 => Op::Create(one, slot),
             2 => Op::Open(one, false, slot),
             3 => Op::Open(one, true, slot),
@@ -256,6 +260,7 @@ pub fn random(seed: u64, count: usize) -> Vec<Op> {
                 0 => Op::Unlock(slot),
                 _ => Op::Read(slot),
             },
+            23 => Op::LinkOpen(slot, one),
             _ => Op::Write(slot, below(20), below(256) as u8),
         });
     }
@@ -282,6 +287,24 @@ pub const EDGES: &[&[Op]] = &[
         Op::Unlink(1),
         Op::Stat(0),
         Op::Link(0, 1),
+    ],
+    // An open file gets another name, whatever its first one names by now, but not once it has lost all names.
+    &[
+        Op::Create(0, 0),
+        Op::Link(0, 1),
+        Op::Unlink(0),
+        Op::Create(0, 1),
+        Op::LinkOpen(0, 0),
+        Op::LinkOpen(0, 2),
+        Op::StatAt(2),
+        Op::Stat(0),
+        Op::Unlink(1),
+        Op::Unlink(2),
+        Op::LinkOpen(0, 2),
+        Op::StatAt(2),
+        Op::MakeDir(3),
+        Op::Open(3, false, 0),
+        Op::LinkOpen(0, 2),
     ],
     // Exchanges need both names.
     &[

@@ -170,6 +170,12 @@ impl Dir {
         call(Call::Link, link, || format!("link {} to {}", from.text(), to.text()))
     }
 
+    pub(crate) fn link_open(&self, file: &File, to: &Name) -> io::Result<()> {
+        let link =
+            |world: &mut world::World| world.kernel.link_open(world.process(), file.0, self.inode_in(world), &to.0);
+        call(Call::Link, link, || format!("link an open file to {}", to.text()))
+    }
+
     pub(crate) fn unlink(&self, name: &Name) -> io::Result<()> {
         let unlink = |world: &mut world::World| {
             let before = world.kernel.named(&name.0);

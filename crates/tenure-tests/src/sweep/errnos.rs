@@ -302,7 +302,7 @@ impl Stage<'_> {
         let parent = target.parent().unwrap();
         // Flock style ignores lock files: a dead foreign program's file stays until a sweep. A dead native's copy also
         // stays if the look for it fails, because the copy blocks nothing.
-        let foreign = matches!(scene.before, Before::DeadForeign | Before::HalfTaken);
+        let foreign = matches!(scene.before, Before::DeadForeign | Before::LaterForeign | Before::HalfTaken);
         let stays = scene.keys == FLOCK && (lie || foreign || !scene.links);
         let left = names(parent);
         assert!(left.iter().all(|name| may_stay(name, stays)), "{what}; then there is {left:?}");

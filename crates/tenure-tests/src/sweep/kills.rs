@@ -172,7 +172,7 @@ fn must_report_crash(scene: &Scene, keys: &str) -> bool {
         Before::Crashed(_) => true,
         // Flock style ignores a foreign program's lock file.
         Before::Bereft => true,
-        Before::DeadForeign | Before::HalfTaken => !keys.contains("flock"),
+        Before::DeadForeign | Before::LaterForeign | Before::HalfTaken => !keys.contains("flock"),
         _ => false,
     }
 }

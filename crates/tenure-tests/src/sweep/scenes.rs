@@ -26,6 +26,8 @@ pub enum Before {
     Bereft,
     /// A lock file of a dead foreign program.
     DeadForeign,
+    /// The same, where a native has used the lock before.
+    LaterForeign,
     /// A native that died in a takeover, between the exchange and the removal of the file that was exchanged.
     HalfTaken,
     /// The same, and a foreign program has removed the dead native's lock file.
@@ -114,6 +116,7 @@ pub static SCENES: &[Scene] = &[
     copied(Deed::Clean, "", Before::Bereft),
     scene(Deed::Clean, "", Before::DeadForeign),
     copied(Deed::Clean, "", Before::DeadForeign),
+    scene(Deed::Clean, "", Before::LaterForeign),
     scene(Deed::Clean, "", Before::HalfTaken),
     copied(Deed::Clean, "", Before::HalfTaken),
     scene(Deed::Clean, "", Before::Stripped),
@@ -165,6 +168,10 @@ impl Scene {
                 fs::remove_dir_all(anchors(target)).unwrap();
             }
             Before::DeadForeign => dead_foreign(target),
+            Before::LaterForeign => {
+                Scene { before: Before::Idle, ..*self }.fill(target);
+                dead_foreign(target);
+            }
             Before::HalfTaken => {
                 dead_foreign(target);
                 // The first removal is that of the exchanged file, unless a copy was made in vain.

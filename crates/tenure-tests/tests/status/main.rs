@@ -4,6 +4,7 @@
 
 mod breaking;
 mod cleaning;
+mod reclaiming;
 mod reports;
 
 use std::collections::BTreeMap;

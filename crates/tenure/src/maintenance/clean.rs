@@ -216,13 +216,22 @@ fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &
     let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
     let goes = found.state == State::Stale && !only_aged && !options.dry_run && !options.keeps(&found);
     let (removed, error) = match goes {
-        true => match tried.and_then(|()| take_and_release(paths, look)) {
+        true => match tried.and_then(|()| remove(paths, &found, look)) {
             Ok(removed) => (removed, None),
             Err(error) => (false, Some(error)),
         },
         false => (false, None),
     };
     Tidied::Lock(Box::new(Cleaned { found, removed, only_aged, error }))
+}
+
+/// Removes a dead holder's lock file. Returns `false` if another process took it over first.
+fn remove(paths: LockPaths, found: &Status, options: &Options) -> Result<bool> {
+    let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
+    if foreign && reclaim::reclaim_foreign(&paths, options) {
+        return Ok(true);
+    }
+    take_and_release(paths, options)
 }
 
 /// Returns whether this is a foreign lock file that names no process. Only its age shows that it is stale.

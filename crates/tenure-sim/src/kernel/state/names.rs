@@ -217,6 +217,28 @@ impl Kernel {
         let user = self.user(process);
         let (from_folder, from) = self.parent(folder, from, user)?;
         let inode = self.entry(from_folder, from).ok_or(libc::ENOENT)?;
+        self.link_inode(user, inode, folder, to)
+    }
+
+    /// `linkat(2)` with `AT_EMPTY_PATH`.
+    pub(in crate::kernel) fn link_open(
+        &mut self,
+        process: usize,
+        open: usize,
+        folder: usize,
+        to: &[u8],
+    ) -> Result<(), Errno> {
+        if self.fs.face != Face::Linux {
+            return Err(libc::EOPNOTSUPP);
+        }
+        let inode = self.inode_of(open);
+        if self.inode(inode).links == 0 {
+            return Err(libc::ENOENT);
+        }
+        self.link_inode(self.user(process), inode, folder, to)
+    }
+
+    fn link_inode(&mut self, user: u32, inode: usize, folder: usize, to: &[u8]) -> Result<(), Errno> {
         let (to_folder, to) = self.parent(folder, to, user)?;
         if self.entry(to_folder, to).is_some() {
             return Err(libc::EEXIST);

@@ -253,6 +253,29 @@ pub(crate) fn judge_foreign(
     }
 }
 
+/// Judges a foreign lock file with this content that names a process. No other process has the file open, and this process
+/// has its `flock(2)`. The file system is this machine's alone. For any other content the answer is unknown.
+pub(crate) fn judge_unopened(content: &Content, options: &Options) -> Liveness {
+    let Content::Record(record @ Record { native: None, marker: None, pid: Some(1..), .. }) = content else {
+        return Liveness::unknown("it is not the file of a foreign program that names its process");
+    };
+    let reasons = openclaw_reasons(record, options.stale_after, false, Look::Ask);
+    let facts = ForeignFacts {
+        content,
+        empty: false,
+        used_before: false,
+        reasons: &reasons,
+        open: OpenElsewhere::No,
+        flocked: false,
+        mtime_age: Duration::ZERO,
+        malformed_grace: options.malformed_grace,
+        stale_after: options.stale_after,
+        shared_fs: false,
+        origin: None,
+    };
+    judge::judge_foreign(&facts).liveness
+}
+
 /// Returns whether another process has a foreign lock file open. A reader matters only where no process is named, so
 /// only then a write lease is requested: other natives that examine the file at this moment have it open for reading
 /// too.

@@ -22,8 +22,8 @@ mod unpublish;
 mod visible;
 
 pub(crate) use existing::{
-    Blocker, ExistingLockFile, find_blocker, judge_foreign, openclaw_reasons, read_existing, read_listed, still_blocks,
-    unreachable_machine,
+    Blocker, ExistingLockFile, find_blocker, judge_foreign, judge_unopened, openclaw_reasons, read_existing,
+    read_listed, still_blocks, unreachable_machine,
 };
 pub(crate) use flock_style::{acquire_hidden, crash_still_reported};
 pub(crate) use publish::{Published, publish};

@@ -27,6 +27,11 @@ pub(crate) fn rename_over(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io:
     Ok(retry_on_intr(|| renameat(folder, from, folder, to))?)
 }
 
+/// Fails as unsupported: only a privileged process links a file by its descriptor (`linkat(2)`).
+pub(crate) fn link_open(_file: BorrowedFd<'_>, _folder: BorrowedFd<'_>, _to: &CStr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Removes a name in one step, if it is the open file's (`funlinkat(2)`). Returns `false`, and removes nothing, if it is
 /// another file's (EDEADLK) or missing.
 pub(crate) fn unlink_same(folder: BorrowedFd<'_>, name: &CStr, file: BorrowedFd<'_>) -> io::Result<bool> {

@@ -1,11 +1,11 @@
-//! Renaming with conditions (`renameat2(2)`).
+//! Renaming and linking with conditions (`renameat2(2)`, `linkat(2)`).
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{RenameFlags, renameat_with};
-use rustix::io::retry_on_intr;
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
+use rustix::io::{Errno, retry_on_intr};
 
 /// Swaps two names in one step (`renameat2(2)`, `RENAME_EXCHANGE`).
 pub(crate) fn exchange(folder: BorrowedFd<'_>, one: &CStr, other: &CStr) -> io::Result<()> {
@@ -25,6 +25,18 @@ pub(crate) fn rename_over(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io:
 /// Fails as unsupported: no call of Linux removes a name only while it is a given file's (`unlink(2)`).
 pub(crate) fn unlink_same(_folder: BorrowedFd<'_>, _name: &CStr, _file: BorrowedFd<'_>) -> io::Result<bool> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Gives an open file another name, which must be free (`linkat(2)`, `AT_EMPTY_PATH`). A file without a name gets none.
+pub(crate) fn link_open(file: BorrowedFd<'_>, folder: BorrowedFd<'_>, to: &CStr) -> io::Result<()> {
+    match retry_on_intr(|| linkat(file, c"", folder, to, AtFlags::EMPTY_PATH)) {
+        // Before Linux 6.10 this needs `CAP_DAC_READ_SEARCH`; the way by `/proc` does not.
+        Err(Errno::NOENT) => {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            Ok(retry_on_intr(|| linkat(CWD, &*path, folder, to, AtFlags::SYMLINK_FOLLOW))?)
+        }
+        linked => Ok(linked?),
+    }
 }
 
 fn rename(folder: BorrowedFd<'_>, from: &CStr, to: &CStr, flags: RenameFlags) -> io::Result<()> {

@@ -27,6 +27,11 @@ pub(crate) fn unlink_same(_folder: BorrowedFd<'_>, _name: &CStr, _file: Borrowed
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Fails as unsupported: no call of macOS links a file by its descriptor.
+pub(crate) fn link_open(_file: BorrowedFd<'_>, _folder: BorrowedFd<'_>, _to: &CStr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn rename(folder: BorrowedFd<'_>, from: &CStr, to: &CStr, flags: libc::c_uint) -> io::Result<()> {
     let folder = folder.as_raw_fd();
     loop {

@@ -159,6 +159,12 @@ impl Dir {
         Ok(retry_on_intr(|| rustix::fs::linkat(&self.0, from.as_c_str(), &self.0, to.as_c_str(), AtFlags::empty()))?)
     }
 
+    /// Gives an open file another name in this folder, which must be free (`this_unix::rename`). Fails as not found where
+    /// the file has no name any more.
+    pub(crate) fn link_open(&self, file: &File, to: &Name) -> io::Result<()> {
+        this_unix::rename::link_open(file.descriptor(), self.0.as_fd(), to.as_c_str())
+    }
+
     /// Removes a name (`unlinkat(2)`).
     pub(crate) fn unlink(&self, name: &Name) -> io::Result<()> {
         Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.0, name.as_c_str(), AtFlags::empty()))?)

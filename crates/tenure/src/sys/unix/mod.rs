@@ -10,7 +10,7 @@
 //! | `name_key` | `name_key`: a name as a folder compares it |
 //! | `open` | `SEARCH`: the flag that opens a folder that may be passed through but not listed. `QUIET`: the flags by which a read leaves no date |
 //! | `ident` | `ident`: identifies a file. `mount`: identifies the mount that a folder was reached through |
-//! | `rename` | `exchange`, `rename_new`, `rename_over` and `unlink_same` |
+//! | `rename` | `exchange`, `rename_new`, `rename_over`, `unlink_same` and `link_open` |
 //! | `file_system` | `file_system`: names a folder's file system |
 //! | `lease` | `lease`: reports whether another process has a file open |
 //! | `mark` | `mark`, `unmark` and `is_marked`: the byte by which a waiter shows that it waits. `mark_numbered` and `is_numbered_marked`: the bytes of suspended tenures |

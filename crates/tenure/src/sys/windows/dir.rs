@@ -204,6 +204,11 @@ impl Dir {
         Err(io::Error::new(io::ErrorKind::Unsupported, "a lock file on Windows is no hard link"))
     }
 
+    /// Fails as unsupported, as [`link`](Dir::link) does.
+    pub(crate) fn link_open(&self, _file: &File, _to: &Name) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes a name (`NtSetInformationFile`). Retries for a second while a program has the file open without letting
     /// others delete it.
     pub(crate) fn unlink(&self, name: &Name) -> io::Result<()> {
