@@ -287,6 +287,10 @@ impl File {
         Ok(self.stat()?.ident())
     }
 
+    pub(crate) fn links(&self) -> io::Result<u64> {
+        Ok(self.stat()?.links)
+    }
+
     pub(crate) fn chmod(&self, mode: u32) -> io::Result<()> {
         let chmod = |world: &mut world::World| {
             let inode = world.kernel.inode_of(self.0);

@@ -136,7 +136,7 @@ pub(crate) fn hand_off(paths: &LockPaths, grant: &Grant, fence: u64, request: &R
         live_file_at_swap: false,
     };
     let has_name = |target: &TargetFile| match checked_recently {
-        true => target.file.ident().is_ok_and(|found| found.links > 0),
+        true => target.file.links().is_ok_and(|links| links > 0),
         false => is_target_current(paths, target),
     };
     if !grant.target.as_deref().is_none_or(has_name) {

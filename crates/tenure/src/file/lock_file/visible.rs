@@ -59,7 +59,7 @@ pub(crate) fn is_visible(paths: &LockPaths, anchor: &Anchor, stat: &FileIdent) -
 /// by path: a removal leaves one link less, and so does a break, the anchor's first. A name that was moved aside still
 /// counts, so this serves only right after a check by path.
 pub(crate) fn has_names(anchor: &Anchor, lock_file: &LockFile) -> bool {
-    let has = |file: &File, links| file.ident().is_ok_and(|found| found.links == links);
+    let has = |file: &File, links| file.links().is_ok_and(|found| found == links);
     match lock_file {
         LockFile::Hidden => has(&anchor.file, 1),
         LockFile::Link => has(&anchor.file, 2),

@@ -19,6 +19,11 @@ pub(crate) fn ident(file: BorrowedFd<'_>, name: Option<&CStr>) -> rustix::io::Re
     Ok(stat(&found).ident())
 }
 
+/// Returns the number of the open file's names (`fstat(2)`).
+pub(crate) fn links(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    Ok(stat(&fstat(file)?).links)
+}
+
 /// Identifies the mount that a folder was reached through (`fstat(2)`): each mount has a device number of its own here, one
 /// of nullfs too.
 pub(crate) fn mount(folder: BorrowedFd<'_>) -> io::Result<u64> {

@@ -30,6 +30,17 @@ pub(crate) fn ident(file: BorrowedFd<'_>, name: Option<&CStr>) -> rustix::io::Re
     }
 }
 
+/// Returns the number of the open file's names (`statx(2)`).
+#[inline]
+pub(crate) fn links(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    match statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::NLINK) {
+        Ok(found) => Ok(found.stx_nlink.into()),
+        // As in `ident`.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(stat(&fstat(file)?).links),
+        Err(error) => Err(error),
+    }
+}
+
 /// Identifies the mount that a folder was reached through (`statx(2)`, `STATX_MNT_ID`). 0 before Linux 5.8.
 pub(crate) fn mount(folder: BorrowedFd<'_>) -> io::Result<u64> {
     let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;

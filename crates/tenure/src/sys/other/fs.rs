@@ -176,6 +176,10 @@ impl File {
         match *self {}
     }
 
+    pub(crate) fn links(&self) -> io::Result<u64> {
+        match *self {}
+    }
+
     pub(crate) fn chmod(&self, _mode: u32) -> io::Result<()> {
         match *self {}
     }

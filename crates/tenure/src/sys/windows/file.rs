@@ -99,6 +99,11 @@ impl File {
         Ok(self.stat()?.ident())
     }
 
+    /// Returns the number of this file's names.
+    pub(crate) fn links(&self) -> io::Result<u64> {
+        Ok(self.stat()?.links)
+    }
+
     /// Fails as unsupported: Windows has no mode. The caller compares what [`stat`](File::stat) shows.
     pub(crate) fn chmod(&self, _mode: u32) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "Windows has access lists and no modes"))
