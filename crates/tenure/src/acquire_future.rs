@@ -7,7 +7,6 @@ use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,7 +14,8 @@ use crate::guard::Guard;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::requester::{self, RequesterId};
-use crate::model::tenure::{Backend, Begun, Pending};
+use crate::model::tenure::{Begun, Pending};
+use crate::schedule::opened::Opened;
 use crate::sys::{self, LockKind};
 
 /// The requester of an acquire that [begins](crate::Lock::begin): it decides whether the acquire would wait for itself.
@@ -51,28 +51,23 @@ enum Stage {
 pub struct AcquireFuture {
     stage: Stage,
     kind: LockKind,
-    backend: Arc<dyn Backend>,
+    lock: Opened,
     began: Instant,
     generation: u64,
 }
 
 impl AcquireFuture {
-    pub(crate) fn begin(
-        backend: &Arc<dyn Backend>,
-        kind: LockKind,
-        wait: Wait,
-        requester: Requester,
-    ) -> Result<AcquireFuture> {
+    pub(crate) fn begin(lock: &Opened, kind: LockKind, wait: Wait, requester: Requester) -> Result<AcquireFuture> {
         let began = Instant::now();
-        let stage = match backend.begin(kind, wait, requester.id()) {
+        let stage = match lock.backend().begin(kind, wait, requester.id()) {
             Ok(Begun::Granted(tenure)) => Stage::Granted(Guard::new(tenure)),
             Ok(Begun::Pending(pending)) => Stage::Waiting(pending),
             Err(error) => {
-                backend.note_failure(&error, kind);
+                lock.backend().note_failure(&error, kind);
                 return Err(error);
             }
         };
-        Ok(AcquireFuture { stage, kind, backend: Arc::clone(backend), began, generation: sys::fork_generation() })
+        Ok(AcquireFuture { stage, kind, lock: lock.clone(), began, generation: sys::fork_generation() })
     }
 
     /// Returns the moment to [give up](AcquireFuture::give_up); `None` where the wait ends by itself, as for a server, or
@@ -86,7 +81,7 @@ impl AcquireFuture {
 
     /// Returns the path whose lock is acquired, or the name on a server.
     pub fn target(&self) -> &Path {
-        self.backend.target()
+        self.lock.backend().target()
     }
 
     /// Ends the wait, as a deadline does. Returns the guard if the lock was granted by then.
@@ -120,7 +115,7 @@ impl AcquireFuture {
                 Some(outcome) => outcome.map(Guard::new),
                 None => {
                     let error = pending.busy().with_waited(waited);
-                    self.backend.note_failure(&error, self.kind);
+                    self.lock.backend().note_failure(&error, self.kind);
                     Err(error)
                 }
             },

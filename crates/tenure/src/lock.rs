@@ -12,8 +12,8 @@ use crate::model::error::Result;
 use crate::model::options::{Options, Wait};
 use crate::model::rank::Rank;
 use crate::model::status::Status;
-use crate::model::tenure::Backend;
 use crate::schedule;
+use crate::schedule::opened::Opened;
 use crate::server::{self, ServerLock, ServerSlots};
 use crate::sys::LockKind;
 
@@ -44,7 +44,7 @@ impl Options {
                 let slots = ServerSlots::open(server, &options)?;
                 schedule::open_on_server(Arc::new(slots), &options)?
             }
-            Some(server) => Arc::new(ServerLock::open(server, options)?),
+            Some(server) => Opened::other(Arc::new(ServerLock::open(server, options)?)),
             None => {
                 let lock = schedule::open(target, options)?;
                 if gate::tries_folders() {
@@ -60,7 +60,7 @@ impl Options {
 ///
 /// In a forked child it is the child's own lock, not the parent's.
 #[derive(Clone, Debug)]
-pub struct Lock(Arc<dyn Backend>);
+pub struct Lock(Opened);
 
 impl Lock {
     /// Opens the lock of `target` with the default [`Options`]: of a path, or of a name on a [server].
@@ -228,7 +228,7 @@ impl Lock {
         match self.0.acquire(kind, wait) {
             Ok(tenure) => Ok(Guard::new(tenure)),
             Err(error) => {
-                self.0.note_failure(&error, kind);
+                self.0.backend().note_failure(&error, kind);
                 Err(error)
             }
         }
@@ -388,7 +388,7 @@ impl Lock {
 
     /// Returns the lock's place in the order in which several are acquired.
     pub(crate) fn rank(&self) -> Result<Rank> {
-        self.0.rank()
+        self.0.backend().rank()
     }
 
     /// Returns what the lock's cluster says of itself.
@@ -398,7 +398,7 @@ impl Lock {
 
     /// Returns the path that the lock protects, or the name on a server.
     pub fn target(&self) -> &Path {
-        self.0.target()
+        self.0.backend().target()
     }
 
     /// Returns the status of this lock, as [`status`](crate::status()), in the folder that this lock has open.
@@ -421,6 +421,6 @@ impl Lock {
     ///
     /// As [`status`](crate::status()).
     pub fn status(&self) -> Result<Status> {
-        self.0.status()
+        self.0.backend().status()
     }
 }

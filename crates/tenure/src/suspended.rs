@@ -13,6 +13,7 @@ use crate::guard::Guard;
 use crate::model::error::Result;
 use crate::model::options::Wait;
 use crate::model::tenure::{Backend, Meanwhile, Suspension};
+use crate::schedule::opened::Opened;
 use crate::sys::LockKind;
 
 /// A suspended lock, from [`Guard::suspend`]: others may hold it until it is [resumed](Suspended::resume).
@@ -106,15 +107,15 @@ impl Guard {
 }
 
 impl Suspended {
-    fn backend(&self) -> Arc<dyn Backend> {
-        Arc::clone(&self.0) as Arc<dyn Backend>
+    fn opened(&self) -> Opened {
+        Opened::other(Arc::clone(&self.0) as Arc<dyn Backend>)
     }
 
     /// Starts to acquire the lock again, for the packages of other languages, which wait for one kind of future.
     /// [`resumed`](Suspended::resumed) gets its guard.
     #[doc(hidden)]
     pub fn begin_acquire(&self, wait: Wait, requester: Requester) -> Result<AcquireFuture> {
-        AcquireFuture::begin(&self.backend(), LockKind::Exclusive, wait, requester)
+        AcquireFuture::begin(&self.opened(), LockKind::Exclusive, wait, requester)
     }
 
     /// Returns the resumed lock, from the guard of [`begin_acquire`](Suspended::begin_acquire).
@@ -176,7 +177,7 @@ impl Suspended {
     /// As [`resume`](Suspended::resume).
     #[cfg(feature = "tokio")]
     pub async fn resume_async(self, wait: Wait) -> Result<Resumed> {
-        let guard = crate::future::acquire(&self.backend(), LockKind::Exclusive, wait).await?;
+        let guard = crate::future::acquire(&self.opened(), LockKind::Exclusive, wait).await?;
         Ok(self.resumed(guard))
     }
 

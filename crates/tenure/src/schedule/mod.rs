@@ -4,6 +4,7 @@
 
 mod lock;
 mod next;
+pub(crate) mod opened;
 mod patience;
 mod pending;
 mod process;
@@ -17,28 +18,29 @@ mod tenure;
 use std::path::Path;
 use std::sync::Arc;
 
+use opened::Opened;
+
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::{IfBusy, Options};
 use crate::model::slots::SlotServer;
-use crate::model::tenure::Backend;
 use crate::wait::file_lock::FileLock;
 
 /// Opens the lock of a path. Without an option of this folder it is the plain lock, at no cost.
-pub(crate) fn open(target: &Path, options: Options) -> Result<Arc<dyn Backend>> {
+pub(crate) fn open(target: &Path, options: Options) -> Result<Opened> {
     if options.history > 0 && !options.record {
         return Err(Error::new(ErrorKind::Unsupported, target, "a lock without a record keeps no history")
             .with_hint("leave out history(..) (--history) or record(false) (--no-record)"));
     }
     if options.slots.is_some() {
-        return Ok(Arc::new(slots::SlotsLock::open(target, options)?));
+        return Ok(Opened::other(Arc::new(slots::SlotsLock::open(target, options)?)));
     }
     if options.if_busy == IfBusy::Wait && options.not_more_often_than.is_none() {
-        return Ok(Arc::new(FileLock::open(target, options)?));
+        return Ok(Opened::File(FileLock::open(target, options)?));
     }
-    Ok(Arc::new(lock::ScheduledLock::open(target, options)?))
+    Ok(Opened::other(Arc::new(lock::ScheduledLock::open(target, options)?)))
 }
 
 /// Opens the slots of a name on a server.
-pub(crate) fn open_on_server(server: Arc<dyn SlotServer>, options: &Options) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(slots_on_server::SlotsOnServer::open(server, options)?))
+pub(crate) fn open_on_server(server: Arc<dyn SlotServer>, options: &Options) -> Result<Opened> {
+    Ok(Opened::other(Arc::new(slots_on_server::SlotsOnServer::open(server, options)?)))
 }

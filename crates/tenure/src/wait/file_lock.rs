@@ -25,7 +25,7 @@ use crate::wait::suspension;
 use crate::wait::tenure::FileTenure;
 
 /// The lock of a path, opened with its options.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FileLock {
     queue: Arc<TargetQueue>,
     exclusive: Arc<Request>,
@@ -92,6 +92,7 @@ impl Backend for FileLock {
         self.queue.folder.rank_of(&self.queue.target_path)
     }
 
+    #[inline]
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
         let request = self.request(kind)?;
         let tenure = match self.queue.is_of_this_process() {
