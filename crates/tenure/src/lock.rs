@@ -393,7 +393,7 @@ impl Lock {
 
     /// Returns what the lock's cluster says of itself.
     pub(crate) fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
-        self.0.cluster(answer_by)
+        self.0.backend().cluster(answer_by)
     }
 
     /// Returns the path that the lock protects, or the name on a server.

@@ -32,7 +32,13 @@ impl RequesterId {
 
     /// Returns the task's number in this process, from 1. `None` for a thread.
     pub(crate) fn task(self) -> Option<u64> {
-        (self.0.get() & 1 == 1).then_some(self.0.get() >> 1)
+        (!self.is_thread()).then(|| self.number())
+    }
+
+    /// Returns its number among the threads, or among the tasks.
+    #[inline]
+    pub(crate) fn number(self) -> u64 {
+        self.0.get() >> 1
     }
 
     #[inline]

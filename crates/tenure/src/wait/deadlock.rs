@@ -30,7 +30,8 @@ use crate::record::Record;
 use crate::sys::{self, FileId};
 use crate::wait::queue::TargetQueue;
 use crate::wait::registry;
-use crate::wait::tenure::{self, FileTenure};
+use crate::wait::tenure::FileTenure;
+use crate::wait::tenures_by_requester;
 
 /// How often, and after which pause, a waiter looks again for a circle that a later waiter is about to break: a second
 /// in all.
@@ -58,9 +59,7 @@ impl AnnouncedWait {
         around: &[RequesterId],
     ) -> Result<Option<AnnouncedWait>> {
         let Some(requester) = requester else { return Ok(None) };
-        // What this process holds may be no more than the lock that the wait is for.
-        let held = tenure::count();
-        if (held == 0 || (held == 1 && around.is_empty() && queue.has_tenure())) && !held_for_command::may_exist() {
+        if hold_nothing(requester, around) {
             return Ok(None);
         }
         announce_queued(queue, request, requester, around)
@@ -77,7 +76,7 @@ impl AnnouncedWait {
         around: &[RequesterId],
     ) -> Result<Option<AnnouncedWait>> {
         let Some(requester) = requester else { return Ok(None) };
-        if tenure::count() == 0 && !held_for_command::may_exist() {
+        if hold_nothing(requester, around) {
             return Ok(None);
         }
         let wait = Wait { paths: Arc::clone(paths), options, shared: false, slots: Some(limit), requester };
@@ -89,6 +88,13 @@ impl AnnouncedWait {
     pub(crate) fn take_undecided(&mut self) -> Option<Look> {
         self.undecided.take()
     }
+}
+
+/// Returns whether neither `requester` nor those `around` it hold anything, nor does a holder that runs this process.
+#[inline]
+fn hold_nothing(requester: RequesterId, around: &[RequesterId]) -> bool {
+    let held = std::iter::once(&requester).chain(around).any(|one| tenures_by_requester::count(*one) > 0);
+    !held && !held_for_command::may_exist()
 }
 
 /// A wait that may be announced.

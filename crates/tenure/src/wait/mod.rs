@@ -12,5 +12,6 @@ pub(crate) mod queued;
 pub(crate) mod registry;
 pub(crate) mod suspension;
 pub(crate) mod tenure;
+pub(crate) mod tenures_by_requester;
 pub(crate) mod watchdog;
 pub(crate) mod yielding;

@@ -20,14 +20,7 @@ use crate::record::{self, Record, RecordState};
 use crate::sys;
 use crate::util::loss_listeners::LossListeners;
 use crate::wait::notes::Notes;
-
-/// How many tenures this process has, at least: the count of a process that forked includes its parent's.
-static TENURES: AtomicUsize = AtomicUsize::new(0);
-
-/// Returns how many tenures this process may have. 0 is a proof that it has none.
-pub(crate) fn count() -> usize {
-    TENURES.load(Ordering::Relaxed)
-}
+use crate::wait::tenures_by_requester;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -113,9 +106,9 @@ impl FileTenure {
     }
 
     /// Begins the tenure of `grant`, which was filled in. The tenure is new, or was over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(&mut self, paths: Arc<LockPaths>, request: Arc<Request>, requester: Option<RequesterId>) {
-        TENURES.fetch_add(1, Ordering::Relaxed);
+        tenures_by_requester::enter(requester);
         let record = self.grant.record.take();
         (self.paths, self.request, self.requester) = (paths, request, requester);
         self.fence = record.as_deref().and_then(Record::previous_fence).unwrap_or(0);
@@ -311,7 +304,7 @@ impl FileTenure {
 
     /// Forbids further writing. Returns the record as it was written last, with its state's offset.
     fn close(&self, status: u8) -> Option<(Arc<Record>, u64)> {
-        TENURES.fetch_sub(1, Ordering::Relaxed);
+        tenures_by_requester::leave(self.requester);
         let mut current = self.current();
         current.closed = true;
         // Under that lock: a change of the record that is under way still writes to the cell.

@@ -175,11 +175,6 @@ impl TargetQueue {
         held_by(&self.state(), Some(requester)).cloned()
     }
 
-    /// Returns whether a guard of this process holds the lock, or a share of it.
-    pub(crate) fn has_tenure(&self) -> bool {
-        matches!(self.state().phase, Phase::Held(_) | Phase::Shared(_))
-    }
-
     /// Returns whether a guard of this process holds the lock exclusively.
     #[allow(dead_code, reason = "the simulation replaces no holder")]
     pub(crate) fn is_held(&self) -> bool {
