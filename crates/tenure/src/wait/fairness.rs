@@ -44,9 +44,8 @@ pub(crate) fn announce_waiter(paths: &LockPaths, anchor: &Anchor) {
 
 /// The time slice in which a process may reacquire without yielding.
 ///
-/// It takes half a word, because a process may have a hundred thousand of them: the time since boot when the slice
-/// began, but for the lowest bits, which count the back-offs in a row after which no other process was granted the
-/// lock. Zero means that the slice began long ago, so it is over where a waiter exists. The count wraps after ten
+/// It takes half a word, because each attempt copies it: the time since boot when the slice began, but for the lowest bits, which
+/// count the back-offs in a row after which no other process was granted the lock. Zero means that the slice began long ago, so it is over where a waiter exists. The count wraps after ten
 /// hours; a process that reacquires at just that moment may have one slice more.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeSlice(u32);

@@ -1,13 +1,13 @@
 //! An acquire's way into the queue and out of it.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::direct_wait::detach_helper;
 use super::grant::{can_reenter, share_grant, unbegun};
-use super::state::{Phase, State, TargetQueue, WaitState, Waiter, unlock_and_wake};
+use super::state::{Phase, State, StateGuard, TargetQueue, WaitState, Waiter, unlock_and_wake};
 use crate::file::acquire::{self, Attempt};
 use crate::file::anchor::Anchor;
 use crate::file::cached_files::CachedFiles;
@@ -130,13 +130,17 @@ impl TargetQueue {
         entry: Entry,
     ) -> Result<Start> {
         let replaced = self.shares_replaced_target(&request);
-        let mut state = self.state();
-        if let Some(tenure) = self.join_held(&mut state, &request, requester, replaced) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.is_idle() {
+            return self.attempt(guard, request, requester, entry);
+        }
+        if let Some(tenure) = self.join_held(state, &request, requester, replaced) {
             return Ok(Start::Granted(tenure));
         }
         if request.options.deadlock_check
             && entry != Entry::Try
-            && let Some(own) = held_by(&state, requester)
+            && let Some(own) = held_by(state, requester)
         {
             let holder = Some(own.holder());
             return Err(Error::would_deadlock(&self.target_path, own.request.shared, requester).with_holder(holder));
@@ -144,56 +148,55 @@ impl TargetQueue {
         if let Phase::Open(open) = &state.phase
             && request.same_way(&open.last.request)
         {
-            return match self.barge(state, &request, requester) {
+            return match self.barge(guard, &request, requester) {
                 Some(tenure) => Ok(Start::Granted(tenure)),
                 // The open lock had lost a name, and was released.
                 None => self.start(request, requester, entry),
             };
         }
-        if !matches!(state.phase, Phase::Idle) || !state.queue.is_empty() {
-            if entry != Entry::Try {
-                return Ok(Start::Queued(self.enqueue(state, request, requester)));
-            }
-            let serves_nobody = matches!(state.phase, Phase::Waiting(_)) && state.queue.is_empty();
-            drop(state);
-            if serves_nobody && let Some(tenure) = self.try_beside_helper(&request, requester)? {
-                return Ok(Start::Granted(tenure));
-            }
-            return Err(self.busy());
+        if entry != Entry::Try {
+            return Ok(Start::Queued(self.enqueue(guard, request, requester)));
         }
-        self.attempt(state, request, requester, entry)
+        let serves_nobody = matches!(state.phase, Phase::Waiting(_)) && state.queue.is_empty();
+        drop(guard);
+        if serves_nobody && let Some(tenure) = self.try_beside_helper(&request, requester)? {
+            return Ok(Start::Granted(tenure));
+        }
+        Err(self.busy())
     }
 
     /// Returns whether `requester` acquired what this process holds.
     #[allow(dead_code, reason = "the simulation has no slots")]
     pub(crate) fn is_held_by(&self, requester: RequesterId) -> bool {
-        held_by(&self.state(), Some(requester)).is_some()
+        self.known_state().is_some_and(|state| held_by(&state, Some(requester)).is_some())
     }
 
     /// Returns the tenure that `requester` acquired.
     pub(crate) fn tenure_of(&self, requester: RequesterId) -> Option<Arc<FileTenure>> {
-        held_by(&self.state(), Some(requester)).cloned()
+        let state = self.known_state()?;
+        held_by(&state, Some(requester)).cloned()
     }
 
     /// Returns whether a guard of this process holds the lock exclusively.
     #[allow(dead_code, reason = "the simulation replaces no holder")]
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.state().phase, Phase::Held(_))
+        self.known_state().is_some_and(|state| matches!(state.phase, Phase::Held(_)))
     }
 
     /// Makes one attempt on an idle queue, and queues where that was not enough.
     fn attempt(
         self: &Arc<TargetQueue>,
-        mut state: MutexGuard<'_, State>,
+        mut guard: StateGuard<'_>,
         request: Arc<Request>,
         requester: Option<RequesterId>,
         entry: Entry,
     ) -> Result<Start> {
+        let state = &mut *guard;
         state.set_phase(Phase::Working);
-        let (mut cached, paths) = self.take_cached(&mut state);
+        let (mut cached, paths) = self.take_cached(state);
         let mut time_slice = state.time_slice.clone();
         let spare = state.spare.take();
-        drop(state);
+        drop(guard);
         // As `unused_tenure` and `unbegun`, with one look at the reference counts.
         let mut tenure = spare.unwrap_or_else(|| FileTenure::unused(self, &paths, &request));
         let unused = match tenure.reuse() {
@@ -225,24 +228,25 @@ impl TargetQueue {
             // The helper thread may have to wait for a processor, and the process that reacquires may have it.
             announce_waiter(&paths, anchor);
         }
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         (state.cached, state.time_slice) = (cached, time_slice);
         if let Ok(Attempt::Granted) = outcome {
             unused.begin(paths, request, requester);
-            self.enter_tenure(&mut state, &tenure);
-            self.grant_compatible_waiters(&mut state);
-            unlock_and_wake(state);
+            self.enter_tenure(state, &tenure);
+            self.grant_compatible_waiters(state);
+            unlock_and_wake(guard);
             return Ok(Start::Granted(tenure));
         }
         state.spare = Some(tenure).filter(|tenure| tenure.may_be_kept());
-        self.not_granted(state, request, requester, entry, outcome, ancestor)
+        self.not_granted(guard, request, requester, entry, outcome, ancestor)
     }
 
     /// Queues an acquire whose attempt found the lock busy, or returns its error.
     #[cold]
     fn not_granted(
         self: &Arc<TargetQueue>,
-        mut state: MutexGuard<'_, State>,
+        mut state: StateGuard<'_>,
         request: Arc<Request>,
         requester: Option<RequesterId>,
         entry: Entry,
@@ -318,7 +322,7 @@ impl TargetQueue {
     /// Appends a waiter to the queue.
     fn enqueue(
         self: &Arc<TargetQueue>,
-        mut state: MutexGuard<'_, State>,
+        mut state: StateGuard<'_>,
         request: Arc<Request>,
         requester: Option<RequesterId>,
     ) -> Arc<Waiter> {
@@ -353,7 +357,7 @@ impl TargetQueue {
     }
 
     /// Goes on with the queue after a waiter has left it.
-    fn serve_those_left(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
+    fn serve_those_left(self: &Arc<TargetQueue>, mut state: StateGuard<'_>) {
         state.queue.left();
         if matches!(state.phase, Phase::Open(_)) {
             self.offer_to_head(state);
@@ -374,10 +378,10 @@ impl TargetQueue {
         if !request.shared {
             return false;
         }
-        let target = match &self.state().phase {
+        let target = self.known_state().and_then(|state| match &state.phase {
             Phase::Shared(sharers) => sharers.first().and_then(|first| first.grant.target.clone()),
             _ => None,
-        };
+        });
         target.is_some_and(|target| !acquire::is_target_current(&self.paths(), &target))
     }
 

@@ -1,8 +1,8 @@
 //! An open lock: released, but not unlocked, so that a running thread of this process may take it without a wake-up.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
-use super::state::{OpenLock, Phase, State, TargetQueue, Waiter, unlock_and_wake};
+use super::state::{OpenLock, Phase, State, StateGuard, TargetQueue, Waiter, unlock_and_wake};
 use crate::file::release::{self, HandOff};
 use crate::model::request::Request;
 use crate::model::requester::RequesterId;
@@ -18,7 +18,7 @@ impl TargetQueue {
     }
 
     /// Notifies the queue's head that the lock is open, or releases the lock where no head can take it.
-    pub(super) fn offer_to_head(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
+    pub(super) fn offer_to_head(self: &Arc<TargetQueue>, mut state: StateGuard<'_>) {
         let Phase::Open(open) = &state.phase else { return };
         let last = Arc::clone(&open.last);
         let head = state.queue.first().cloned().filter(|head| head.request.same_way(&last.request));
@@ -54,7 +54,7 @@ impl TargetQueue {
     /// lost a name; then it was released.
     pub(super) fn barge(
         self: &Arc<TargetQueue>,
-        mut state: MutexGuard<'_, State>,
+        mut state: StateGuard<'_>,
         request: &Arc<Request>,
         requester: Option<RequesterId>,
     ) -> Option<Arc<FileTenure>> {

@@ -49,7 +49,7 @@ impl TargetQueue {
     }
 
     /// Enters a tenure that has begun into the state.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter_tenure(self: &Arc<TargetQueue>, state: &mut State, tenure: &Arc<FileTenure>) {
         let shared = tenure.request.shared;
         match &mut state.phase {
@@ -79,6 +79,7 @@ impl TargetQueue {
     }
 
     /// As [`deliver`](TargetQueue::deliver), of a tenure that has not begun, and whose grant was filled in.
+    #[inline(always)]
     pub(super) fn deliver_begun(
         self: &Arc<TargetQueue>,
         state: &mut State,

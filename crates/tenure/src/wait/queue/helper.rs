@@ -2,13 +2,14 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, MutexGuard};
 
 use super::direct_wait::{DirectWaiter, TimedOut, detach_helper};
 use super::grant::unbegun;
 use super::state::{
-    HelperWait, KernelWait, Phase, State, TargetQueue, WaitEnd, WaitState, WaitedFile, Waiter, unlock_and_wake,
+    HelperWait, KernelWait, Phase, State, StateGuard, TargetQueue, WaitEnd, WaitState, WaitedFile, Waiter,
+    unlock_and_wake,
 };
 use crate::file::acquire;
 use crate::file::break_lock;
@@ -46,14 +47,16 @@ impl TargetQueue {
     }
 
     /// Starts a helper if a waiter is queued and no thread works for the queue.
+    #[inline]
     pub(super) fn ensure_helper(self: &Arc<TargetQueue>, state: &mut State) {
-        if !matches!(state.phase, Phase::Idle) || state.queue.is_empty() {
+        if state.queue.is_empty() || !matches!(state.phase, Phase::Idle) {
             return;
         }
         state.phase = Phase::Waiting(Box::default());
         self.start_helper(state);
     }
 
+    #[cold]
     pub(super) fn start_helper(self: &Arc<TargetQueue>, state: &mut State) {
         let (queue, epoch) = (Arc::clone(self), state.epoch);
         let job = move || {
@@ -124,24 +127,25 @@ impl TargetQueue {
             let waiter = KernelWaiter { queue: self, epoch, interrupt: direct.map(|direct| direct.interrupt) };
             let waited =
                 waiter.wait_once(&mut cached, &mut time_slice, &mut giving_way, &head, &mut unbegun(&mut tenure).grant);
-            let mut state = self.state();
+            let mut guard = self.state();
+            let state = &mut *guard;
             if state.epoch != epoch {
                 return end;
             }
             (state.cached, state.time_slice, state.giving_way) = (cached, time_slice, giving_way);
             match waited {
                 Ok(Waited::Granted { waited_for }) => {
-                    let Some(tenure) = self.deliver_begun(&mut state, &head, tenure) else {
+                    let Some(tenure) = self.deliver_begun(state, &head, tenure) else {
                         // Once the waiter has its grant, which it may take already.
                         if begins_slice || waited_for {
                             state.time_slice.begin();
                         }
-                        self.grant_compatible_waiters(&mut state);
-                        unlock_and_wake(state);
+                        self.grant_compatible_waiters(state);
+                        unlock_and_wake(guard);
                         return end;
                     };
                     begins_slice |= waited_for;
-                    next_tenure = Some(self.undo_delivery(state, epoch, tenure));
+                    next_tenure = Some(self.undo_delivery(guard, epoch, tenure));
                 }
                 Ok(Waited::Locked) => {
                     begins_slice = true;
@@ -153,7 +157,7 @@ impl TargetQueue {
                     if head.resolve(WaitState::Failed(error), &mut state.wakers) {
                         state.queue.left();
                     }
-                    unlock_and_wake(state);
+                    unlock_and_wake(guard);
                 }
             }
         }
@@ -163,7 +167,7 @@ impl TargetQueue {
     #[cold]
     fn undo_delivery(
         self: &Arc<TargetQueue>,
-        mut state: MutexGuard<'_, State>,
+        mut state: StateGuard<'_>,
         epoch: u32,
         mut tenure: Arc<FileTenure>,
     ) -> Arc<FileTenure> {
@@ -202,13 +206,14 @@ impl TargetQueue {
     /// Records that the helper of `epoch` has left the kernel's queue, where it waited for `waiter`. Where `locked` says that
     /// it has the kernel lock, the thread of the queue's head is woken: it wakes up while the helper makes the grant.
     pub(crate) fn end_kernel_wait(&self, epoch: u32, locked: &io::Result<bool>, waiter: &Arc<Waiter>) -> WaitEnd {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         if state.epoch != epoch {
             return WaitEnd::Detached;
         }
-        reset_wait(&mut state);
+        reset_wait(state);
         if state.queue.is_first(waiter) {
-            drop(state);
+            drop(guard);
             if matches!(locked, Ok(true)) && waiter.sleeps() {
                 waiter.ticket.alert();
             }
@@ -217,7 +222,7 @@ impl TargetQueue {
         if matches!(locked, Ok(true))
             && let Some(head) = state.queue.first().filter(|head| head.sleeps()).cloned()
         {
-            drop(state);
+            drop(guard);
             head.ticket.alert();
         }
         WaitEnd::OtherHead
@@ -244,7 +249,7 @@ impl TargetQueue {
     /// Returns `false` once no helper is in a kernel queue.
     pub(crate) fn recheck(self: &Arc<TargetQueue>) -> bool {
         let (KernelWait { id, file, .. }, policy) = {
-            let mut state = self.state();
+            let Some(mut state) = self.known_state() else { return false };
             let Phase::Waiting(waiting) = &state.phase else { return false };
             let Some(wait) = waiting.kernel_wait else { return false };
             let policy = state.queue.first().map_or(StalePolicy::Proof, |head| head.request.options.stale_policy);
@@ -291,7 +296,8 @@ impl WatchedQueue for TargetQueue {
     }
 
     fn tenures(&self) -> Vec<Arc<FileTenure>> {
-        match &self.state().phase {
+        let Some(state) = self.known_state() else { return Vec::new() };
+        match &state.phase {
             Phase::Held(tenure) => vec![Arc::clone(tenure)],
             Phase::Shared(sharers) => sharers.clone(),
             _ => Vec::new(),
@@ -309,7 +315,9 @@ fn reset_wait(state: &mut State) -> &mut HelperWait {
         state.phase = Phase::Waiting(Box::default());
     }
     let Phase::Waiting(waiting) = &mut state.phase else { unreachable!("it was just set") };
-    let interrupt = waiting.interrupt.take();
-    **waiting = HelperWait { interrupt, ..HelperWait::default() };
+    waiting.kernel_wait = None;
+    if waiting.wakeup.is_some() {
+        waiting.wakeup = None;
+    }
     waiting
 }

@@ -1,9 +1,9 @@
 //! The end of a tenure: the lock is handed off to the next waiter of this process, or the kernel lock is released.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Phase, State, TargetQueue, Waiter, unlock_and_wake};
+use super::state::{Phase, State, StateGuard, TargetQueue, Waiter, unlock_and_wake};
 use crate::file::acquire;
 use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
@@ -59,24 +59,25 @@ impl TargetQueue {
                 "the lock is the parent's: this is a forked child",
             ));
         }
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         if !revoked && !tenure.drop_guard() {
             return Ok(());
         }
         match &mut state.phase {
             Phase::Held(held) if Arc::ptr_eq(held, tenure) => {}
             Phase::Shared(sharers) if sharers.iter().any(|sharer| Arc::ptr_eq(sharer, tenure)) => {
-                return self.end_share(state, tenure, revoked);
+                return self.end_share(guard, tenure, revoked);
             }
             // Revoked before, or detached by a new epoch: nothing of it is left to release.
             _ => return tenure.check(),
         }
         let last = std::mem::replace(&mut state.phase, Phase::Working);
-        let may_hand_off = !revoked && may_hand_off(&state, tenure);
+        let may_hand_off = !revoked && may_hand_off(state, tenure);
         let next = state.queue.first().cloned().filter(|next| may_hand_off && next.request.same_way(&tenure.request));
         let may_open =
             state.barges < MAX_BARGES && tenure.requester.is_some_and(RequesterId::is_thread) && !tenure.request.bare();
-        drop(state);
+        drop(guard);
         if tenure.request.options.history > 0 {
             tenure.enter_history(revoked);
         }
@@ -106,7 +107,7 @@ impl TargetQueue {
 
     fn end_share(
         self: &Arc<TargetQueue>,
-        mut state: MutexGuard<'_, State>,
+        mut state: StateGuard<'_>,
         tenure: &Arc<FileTenure>,
         revoked: bool,
     ) -> Result<()> {
@@ -178,7 +179,8 @@ impl TargetQueue {
     /// Finishes a release whose system calls are done: no tenure of this process holds the lock. `last` is the phase
     /// before the release.
     pub(super) fn finish_release(self: &Arc<TargetQueue>, released: Result<()>, last: Phase) -> Result<()> {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         if released.is_err() {
             // The guard's own descriptors are closed with it, which frees what could not be unlocked.
             state.cached = CachedFiles::default();
@@ -188,19 +190,20 @@ impl TargetQueue {
         {
             state.spare = Some(last);
         }
-        self.become_idle(state);
+        self.become_idle(guard);
         released
     }
 
-    #[inline]
-    fn become_idle(self: &Arc<TargetQueue>, mut state: MutexGuard<'_, State>) {
+    #[inline(always)]
+    fn become_idle(self: &Arc<TargetQueue>, mut guard: StateGuard<'_>) {
+        let state = &mut *guard;
         (state.handoffs, state.barges) = (0, 0);
         state.set_phase(Phase::Idle);
         // The caller has the queue, so this is not its end.
         state.in_use = None;
         fd_cache::mark_used(self);
-        self.ensure_helper(&mut state);
-        unlock_and_wake(state);
+        self.ensure_helper(state);
+        unlock_and_wake(guard);
     }
 }
 

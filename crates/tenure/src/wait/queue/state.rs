@@ -1,5 +1,6 @@
 //! The state of a target's queue.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,7 +24,8 @@ use crate::wait::yielding::GivingWay;
 /// The queue of one target in this process.
 ///
 /// A process may have very many of them, most of them unused for long. What a queue needs only while it is used is
-/// created on demand ([`TargetQueue::paths`]) and dropped by the [descriptor cache](crate::wait::fd_cache).
+/// created on demand ([`TargetQueue::paths`], [`TargetQueue::state`]) and dropped by the
+/// [descriptor cache](crate::wait::fd_cache).
 #[derive(Debug)]
 pub(crate) struct TargetQueue {
     pub(crate) folder: Arc<ParentDir>,
@@ -34,7 +36,8 @@ pub(crate) struct TargetQueue {
     /// The low half of the fork generation.
     generation: u32,
     paths: Mutex<Weak<LockPaths>>,
-    state: Mutex<State>,
+    /// `None` until the first use, and again after a long time without one: an idle queue of the first epoch.
+    state: Mutex<Option<Box<State>>>,
     /// Whether the queue is in the watchdog's list.
     pub(super) in_watchdog: AtomicBool,
     recency: Recency,
@@ -63,6 +66,28 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Returns the state of an idle queue.
+    fn idle() -> State {
+        State {
+            phase: Phase::Idle,
+            queue: WaitQueue::new(),
+            epoch: 0,
+            handoffs: 0,
+            barges: 0,
+            cached: CachedFiles::default(),
+            time_slice: TimeSlice::default(),
+            giving_way: GivingWay::default(),
+            spare: None,
+            in_use: None,
+            wakers: Vec::new(),
+        }
+    }
+
+    /// Returns whether no thread holds the lock, works for it or waits for it.
+    pub(super) fn is_idle(&mut self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.queue.is_empty()
+    }
+
     /// Sets the phase. Most phases before it own nothing, and need no destructor.
     #[inline]
     pub(super) fn set_phase(&mut self, phase: Phase) {
@@ -179,6 +204,7 @@ impl Waiter {
     }
 
     /// Delivers an outcome, and puts the waker to wake into `wakers`. Returns `false` if the waiter has given up.
+    #[inline]
     pub(super) fn resolve(&self, outcome: WaitState, wakers: &mut Vec<Waker>) -> bool {
         self.ticket.resolve(outcome, wakers)
     }
@@ -197,19 +223,7 @@ impl TargetQueue {
             bare,
             generation: generation(),
             paths: Mutex::new(Weak::new()),
-            state: Mutex::new(State {
-                phase: Phase::Idle,
-                queue: WaitQueue::new(),
-                epoch: 0,
-                handoffs: 0,
-                barges: 0,
-                cached: CachedFiles::default(),
-                time_slice: TimeSlice::default(),
-                giving_way: GivingWay::default(),
-                spare: None,
-                in_use: None,
-                wakers: Vec::new(),
-            }),
+            state: Mutex::new(None),
             in_watchdog: AtomicBool::new(false),
             recency: Recency::default(),
         })
@@ -235,8 +249,20 @@ impl TargetQueue {
         paths
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the state, made where there is none.
+    #[inline]
+    pub(super) fn state(&self) -> StateGuard<'_> {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_none() {
+            make(&mut guard);
+        }
+        StateGuard(guard)
+    }
+
+    /// Locks the state, for a look at it. `None`: the queue is idle, and has been unused for long.
+    pub(super) fn known_state(&self) -> Option<StateGuard<'_>> {
+        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.is_some().then(|| StateGuard(guard))
     }
 
     /// Takes the cached files out of the state, with the paths.
@@ -253,11 +279,11 @@ impl TargetQueue {
 
     /// Returns the error of an acquire that found the lock held, with the holder.
     pub(crate) fn busy(&self) -> Error {
-        let own = match &self.state().phase {
+        let own = self.known_state().and_then(|state| match &state.phase {
             Phase::Held(tenure) => Some(Arc::clone(tenure)),
             Phase::Shared(sharers) => sharers.first().map(Arc::clone),
             _ => None,
-        };
+        });
         let holder = match own {
             Some(tenure) => Some(tenure.holder()),
             None => current_holder(&self.paths()),
@@ -272,43 +298,91 @@ impl CachesFiles for TargetQueue {
     }
 
     fn shrink_cached(&self) {
-        self.drop_if_idle(|cached| {
-            let anchor = cached.anchor.take().inspect(|anchor| anchor.drop_kept());
-            std::mem::replace(cached, CachedFiles { anchor, ..CachedFiles::default() })
+        self.drop_if_idle(|known| {
+            let state = known.as_mut()?;
+            let anchor = state.cached.anchor.take().inspect(|anchor| anchor.drop_kept());
+            let (epoch, time_slice) = (state.epoch, state.time_slice.clone());
+            let shrunk =
+                State { epoch, time_slice, cached: CachedFiles { anchor, ..CachedFiles::default() }, ..State::idle() };
+            // In the same allocation.
+            Some(Dropped::Parts(std::mem::replace(&mut **state, shrunk)))
         });
     }
 
     fn drop_cached(&self) {
-        self.drop_if_idle(std::mem::take);
+        self.drop_if_idle(|known| match known {
+            // A helper of an earlier epoch may still wait in the kernel, so the epoch is not forgotten.
+            Some(state) if state.epoch != 0 => {
+                let epoch = state.epoch;
+                Some(Dropped::Parts(std::mem::replace(&mut **state, State { epoch, ..State::idle() })))
+            }
+            known => known.take().map(Dropped::Whole),
+        });
     }
 }
 
+/// What an idle queue drops, once its mutex is free.
+#[allow(dead_code, reason = "it is only dropped")]
+enum Dropped {
+    Parts(State),
+    Whole(Box<State>),
+}
+
 impl TargetQueue {
-    /// Drops the part of the cached files that `take` takes, and all else that only a queue in use needs, if this one is not
-    /// in use.
-    fn drop_if_idle(&self, take: impl FnOnce(&mut CachedFiles) -> CachedFiles) {
-        let Ok(mut state) = self.state.try_lock() else { return };
-        if matches!(state.phase, Phase::Idle) && state.queue.is_empty() {
-            let dropped = (take(&mut state.cached), state.spare.take(), std::mem::take(&mut state.wakers));
-            state.queue = WaitQueue::new();
-            state.giving_way = GivingWay::default();
-            drop(state);
+    /// Drops the part of the state that `take` takes, and all else that only a queue in use needs, if this one is not in
+    /// use.
+    fn drop_if_idle(&self, take: impl FnOnce(&mut Option<Box<State>>) -> Option<Dropped>) {
+        let Ok(mut known) = self.state.try_lock() else { return };
+        if known.as_mut().is_none_or(|state| state.is_idle()) {
+            let dropped = take(&mut known);
+            drop(known);
             drop(dropped);
             *self.paths.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
         }
     }
 }
 
+/// The locked state of a queue.
+pub(super) struct StateGuard<'a>(MutexGuard<'a, Option<Box<State>>>);
+
+impl Deref for StateGuard<'_> {
+    type Target = State;
+
+    #[inline]
+    fn deref(&self) -> &State {
+        self.0.as_deref().unwrap_or_else(|| unmade())
+    }
+}
+
+impl DerefMut for StateGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut State {
+        self.0.as_deref_mut().unwrap_or_else(|| unmade())
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn make(state: &mut Option<Box<State>>) {
+    *state = Some(Box::new(State::idle()));
+}
+
+#[cold]
+#[inline(never)]
+fn unmade() -> ! {
+    unreachable!("a state is made before it is locked for use")
+}
+
 /// Unlocks the state, and wakes the waiters that were resolved while it was locked.
 #[inline]
-pub(super) fn unlock_and_wake(state: MutexGuard<'_, State>) {
+pub(super) fn unlock_and_wake(state: StateGuard<'_>) {
     if !state.wakers.is_empty() {
         wake(state);
     }
 }
 
 #[cold]
-fn wake(mut state: MutexGuard<'_, State>) {
+fn wake(mut state: StateGuard<'_>) {
     let wakers = std::mem::take(&mut state.wakers);
     drop(state);
     wakers.into_iter().for_each(Waker::wake);
@@ -323,7 +397,7 @@ mod tests {
     /// A process may have a hundred thousand of them.
     #[test]
     fn an_idle_queue_is_small() {
-        assert!(size_of::<TargetQueue>() <= 184, "{}", size_of::<TargetQueue>());
+        assert!(size_of::<TargetQueue>() <= 64, "{}", size_of::<TargetQueue>());
     }
 
     /// In flock style, where no watchdog has the queue for a moment.
@@ -388,8 +462,33 @@ mod tests {
         let (next, same) = use_once();
         assert!(next > fence && same == anchor);
         queue.drop_cached();
-        assert!(queue.state().cached.anchor.is_none());
+        assert!(queue.known_state().is_none() && !queue.is_held(), "a look makes no state");
         assert!(use_once().0 > next);
+    }
+
+    /// A detached helper may still be in the kernel's queue, and must not pass for the current one.
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_queue_that_had_several_helpers_keeps_their_number() {
+        let (_dir, queue, request) = queue();
+        queue.acquire(Arc::clone(&request), Wait::Never).unwrap().release().unwrap();
+        queue.state().epoch = 2;
+        queue.shrink_cached();
+        assert_eq!(queue.state().epoch, 2);
+        queue.drop_cached();
+        let state = queue.known_state().unwrap();
+        assert!(state.epoch == 2 && state.cached.anchor.is_none());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn a_queue_in_use_drops_nothing() {
+        let (_dir, queue, request) = queue();
+        let tenure = queue.acquire(request, Wait::Never).unwrap();
+        queue.shrink_cached();
+        queue.drop_cached();
+        assert!(queue.is_held() && tenure.is_held());
+        tenure.release().unwrap();
     }
 
     #[test]
