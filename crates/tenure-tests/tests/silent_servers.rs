@@ -1,4 +1,4 @@
-//! A server that falls silent while acquires wait: at their deadline nobody knows whether the lock is still held.
+//! A server that falls silent while acquires wait: at their deadline it is not known whether the lock is still held.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
