@@ -231,11 +231,7 @@ impl Kernel {
         if self.fs.face != Face::Linux {
             return Err(libc::EOPNOTSUPP);
         }
-        let inode = self.inode_of(open);
-        if self.inode(inode).links == 0 {
-            return Err(libc::ENOENT);
-        }
-        self.link_inode(self.user(process), inode, folder, to)
+        self.link_inode(self.user(process), self.inode_of(open), folder, to)
     }
 
     fn link_inode(&mut self, user: u32, inode: usize, folder: usize, to: &[u8]) -> Result<(), Errno> {
@@ -246,6 +242,10 @@ impl Kernel {
         self.check_making(to_folder, user)?;
         if self.inode(inode).kind == FileKind::Directory {
             return Err(libc::EPERM);
+        }
+        // The last name of an open file was removed.
+        if self.inode(inode).links == 0 {
+            return Err(libc::ENOENT);
         }
         if self.fs.face == Face::Windows {
             return Err(libc::EOPNOTSUPP);
