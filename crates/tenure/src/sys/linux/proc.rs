@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::process_text::counts_alike;
 use crate::sys::ForkLocal;
 use crate::sys::unix;
@@ -42,15 +44,17 @@ pub(super) fn is_ours() -> bool {
 /// Reads `/proc/<pid>/stat`, one line (`proc_pid_stat(5)`).
 ///
 /// An emulator may answer for its guest's own `stat` with a text of its own making: qemu does for `/proc/self/stat` and
-/// for `/proc/<own pid>/stat`, with another start time than the kernel's. So the own line is read as that of the
-/// process's first thread, which has the same state and start time.
+/// for `/proc/<own pid>/stat`, with another start time than the kernel's. So the own line is read by a descriptor of the
+/// process's folder, a path that no emulator recognizes. (The line of its first thread would do too, but the kernel creates
+/// two more folders of `/proc` for that, which takes as long as the rest of the reading.)
 pub(super) fn stat_line(pid: i64) -> Option<String> {
     if pid != i64::from(own_pid()) {
         return text(&folder(pid)?.join("stat"));
     }
-    // The first thread's number in this `/proc`.
-    let own = fs::read_link("/proc/self").ok()?;
-    text(&Path::new("/proc/self/task").join(own).join("stat"))
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open("/proc/self", flags, Mode::empty()).ok()?;
+    let line = rustix::fs::openat(&folder, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    text_of(fs::File::from(line))
 }
 
 /// Reads `/proc/<pid>/status`, lines of `Name:\tvalue` (`proc_pid_status(5)`).
@@ -93,8 +97,11 @@ pub(super) fn command_line(pid: i64) -> Option<Vec<u8>> {
 }
 
 fn text(path: &Path) -> Option<String> {
+    text_of(fs::File::open(path).ok()?)
+}
+
+fn text_of(mut file: fs::File) -> Option<String> {
     // `fs::read` begins with a few bytes, because the kernel reports such a file as empty. Most have fewer than these.
-    let mut file = fs::File::open(path).ok()?;
     let mut part = [0; 4096];
     let mut text = Vec::new();
     loop {
