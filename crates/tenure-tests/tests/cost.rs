@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+use std::path::Path;
+
 use tenure_tests::strace::Strace;
+use tenure_tests::sweep::scenes::dead_foreign;
 use tenure_tests::{Actor, folder, has, needs, until};
 
 const ROUNDS: usize = 5;
@@ -117,16 +120,34 @@ fn a_history_costs_seven_calls_and_a_write() {
 /// Returns the number of calls for each further lock when an actor runs `deed` on a folder of locks with a dead or live
 /// holder.
 fn calls_for_one_more(deed: &str, dead: bool) -> usize {
-    let count = |locks: usize| {
-        let dir = folder();
+    calls_for_each(deed, |dir, locks| {
         let mut holder = Actor::start();
         for at in 0..locks {
-            holder.must(&format!("open l{at} {}", dir.path().join(format!("{at:02}")).display()));
+            holder.must(&format!("open l{at} {}", dir.join(format!("{at:02}")).display()));
             holder.must(&format!("acquire l{at} g{at} never"));
         }
         if dead {
             holder.kill();
+            return None;
         }
+        Some(holder)
+    })
+}
+
+/// As [`calls_for_one_more`], for lock files of dead foreign programs.
+fn calls_for_one_more_foreign(deed: &str) -> usize {
+    calls_for_each(deed, |dir, locks| {
+        for at in 0..locks {
+            dead_foreign(&dir.join(format!("{at:02}")));
+        }
+        None
+    })
+}
+
+fn calls_for_each(deed: &str, arrange: impl Fn(&Path, usize) -> Option<Actor>) -> usize {
+    let count = |locks: usize| {
+        let dir = folder();
+        let _holder = arrange(dir.path(), locks);
         // A very recent record may be one of many in quick succession, and is read once more.
         let began = std::time::Instant::now();
         until("they are a moment old", || began.elapsed() > std::time::Duration::from_millis(200));
@@ -152,9 +173,15 @@ fn a_list_of_many_locks_makes_few_calls_for_each() {
     // The anchor is inspected; the lock file, of which the folder's list has shown the kind, is opened, inspected, read
     // until two reads agree, and closed. The process is checked for its end. A dead holder's lock is inspected twice:
     // before a table of locks, and after it, when the list is old.
-    assert_eq!(calls_for_one_more("list", false), 8);
+    let listed = calls_for_one_more("list", false);
+    // A process that lived a millisecond ago is not asked again, but under strace a lock may take longer than that.
+    assert!(matches!(listed, 7 | 8), "{listed}");
     assert_eq!(calls_for_one_more("list", true), 17);
     // A dead holder's lock is inspected once, and then removed under its kernel lock: 15 calls more.
-    assert_eq!(calls_for_one_more("clean", false), 8);
+    let kept = calls_for_one_more("clean", false);
+    assert!(matches!(kept, 7 | 8), "{kept}");
     assert_eq!(calls_for_one_more("clean", true), 23);
+    // A foreign program's lock file is inspected by its leases too (which are not counted), and becomes the anchor.
+    assert_eq!(calls_for_one_more_foreign("list"), 9);
+    assert_eq!(calls_for_one_more_foreign("clean"), 28);
 }

@@ -11,6 +11,9 @@ pub(crate) const NAMES_CHECK_TTL: Duration = Duration::MAX;
 /// Zero, so that every attempt to take a kernel lock is explored.
 pub(crate) const SETTLED_AGE: Duration = Duration::ZERO;
 
+/// Zero, so that every look at a process is explored.
+pub(crate) const LIVES_TTL: Duration = Duration::ZERO;
+
 pub(crate) fn now() -> SystemTime {
     world::with(|world| {
         let clock = world.kernel.clock;

@@ -126,7 +126,7 @@ struct ScanWorker<'a> {
 
 impl ScanWorker<'_> {
     fn new(scan: &Scan) -> ScanWorker<'_> {
-        ScanWorker { scan, known: Known::default(), numbers: None }
+        ScanWorker { scan, known: Known::with_ttl(sys::LIVES_TTL), numbers: None }
     }
 
     /// Determines a lock's status. `listed` means that the folder's list has just shown a regular file with the lock file's

@@ -4,10 +4,11 @@
 //! ended, the pid is still its own, and all that was read about it stays true. A process that has ended is forgotten.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use super::identity::Identity;
 use super::pid::{comparable_start_time, is_possible};
-use crate::sys::{self, ProcessHandle};
+use crate::sys::{self, Moment, ProcessHandle};
 
 /// The number of handles that are kept: one folder's holders are few, and a process may open 1024 files.
 const MOST: usize = 32;
@@ -42,20 +43,44 @@ impl Seen {
     }
 }
 
-/// The cache: pids, with the handle and the facts of each.
+/// The cache.
 #[derive(Debug, Default)]
-pub(crate) struct Known(RefCell<Vec<(i64, ProcessHandle, Seen)>>);
+pub(crate) struct Known {
+    processes: RefCell<Vec<Process>>,
+    /// How long the answer that a process lives stays valid.
+    ttl: Duration,
+}
+
+/// A process of the cache.
+#[derive(Debug)]
+struct Process {
+    pid: i64,
+    handle: ProcessHandle,
+    seen: Seen,
+    /// When the handle was asked last.
+    asked: Moment,
+}
 
 impl Known {
+    /// Creates a cache that answers that a process lives for `ttl` after it did. By default each look asks.
+    pub(crate) fn with_ttl(ttl: Duration) -> Known {
+        Known { ttl, ..Known::default() }
+    }
+
     /// Looks at the process that has this pid now.
     pub(crate) fn look(&self, pid: i64) -> Look {
         if !is_possible(pid) {
             return Look::Ask;
         }
-        let mut known = self.0.borrow_mut();
-        if let Some(at) = known.iter().position(|(known, ..)| *known == pid) {
-            if matches!(known[at].1.exited(), Ok(false)) {
-                return Look::Lives(known[at].2);
+        let mut known = self.processes.borrow_mut();
+        if let Some(at) = known.iter().position(|known| known.pid == pid) {
+            let (process, now) = (&mut known[at], sys::moment());
+            if now.since(process.asked) < self.ttl {
+                return Look::Lives(process.seen);
+            }
+            if matches!(process.handle.exited(), Ok(false)) {
+                process.asked = now;
+                return Look::Lives(process.seen);
             }
             known.swap_remove(at);
         }
@@ -64,6 +89,7 @@ impl Known {
             Err(error) if sys::is_no_such_process(&error) => return Look::Gone,
             Err(_) => return Look::Ask,
         };
+        let asked = sys::moment();
         let seen = Seen { pidfd_inode: handle.unique_id(), start_time: comparable_start_time(pid) };
         // Asked last, so that the start time is this process's.
         if !matches!(handle.exited(), Ok(false)) {
@@ -72,7 +98,7 @@ impl Known {
         if known.len() == MOST {
             known.remove(0);
         }
-        known.push((pid, handle, seen));
+        known.push(Process { pid, handle, seen, asked });
         Look::Lives(seen)
     }
 }
@@ -116,6 +142,21 @@ mod tests {
         for _ in 0..3 {
             assert!(matches!(known.look(own), Look::Lives(_)));
         }
-        assert_eq!(known.0.borrow().len(), 1);
+        assert_eq!(known.processes.borrow().len(), 1);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn an_answer_stays_valid_for_its_time() {
+        let known = Known::with_ttl(Duration::from_secs(3600));
+        let waits = if cfg!(windows) { "cmd" } else { "cat" };
+        let pipe = std::process::Stdio::piped;
+        let mut child = std::process::Command::new(waits).stdin(pipe()).stdout(pipe()).spawn().unwrap();
+        let pid = i64::from(child.id());
+        assert!(matches!(known.look(pid), Look::Lives(_)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(known.look(pid), Look::Lives(_)), "within the time");
+        assert!(!matches!(Known::default().look(pid), Look::Lives(_)));
     }
 }

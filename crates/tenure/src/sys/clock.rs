@@ -13,6 +13,10 @@ pub(crate) const NAMES_CHECK_TTL: Duration = Duration::from_millis(1);
 /// may delay the next holder.
 pub(crate) const SETTLED_AGE: Duration = Duration::from_millis(100);
 
+/// How long a look at a process stays valid where very many records are examined. A status is as old by the time that it is
+/// shown.
+pub(crate) const LIVES_TTL: Duration = Duration::from_millis(1);
+
 /// Returns the time of day (`clock_gettime(2)`, `CLOCK_REALTIME`).
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()

@@ -119,7 +119,7 @@ pub(crate) use system::fork_generation;
 pub(crate) use system::{spawn, with_signals_blocked};
 
 // Clocks: the time of day, the time since boot, a moment, and a pause.
-pub(crate) use clock::{NAMES_CHECK_TTL, SETTLED_AGE, now, pause};
+pub(crate) use clock::{LIVES_TTL, NAMES_CHECK_TTL, SETTLED_AGE, now, pause};
 pub(crate) use system::{clock_is_steered, moment, since_boot, since_epoch};
 pub(crate) use types::Moment;
 

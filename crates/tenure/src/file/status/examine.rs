@@ -52,7 +52,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
     match existing {
         Ok(Some(found)) => {
             let id = found.id;
-            if !view.examine_lock_file(&mut status, found)? {
+            if !view.examine_lock_file(&mut status, found, anchor.is_some())? {
                 return Ok(None);
             }
             // In flock style a dead holder's lock file does not block: a process that holds beside it has the anchor.
@@ -108,7 +108,7 @@ pub(crate) fn examine_once(view: &View<'_>) -> Result<Option<Status>> {
 
 impl View<'_> {
     /// Examines an existing lock file. Returns `false` if it changed hands meanwhile.
-    fn examine_lock_file(&self, status: &mut Status, found: ExistingLockFile) -> Result<bool> {
+    fn examine_lock_file(&self, status: &mut Status, found: ExistingLockFile, has_anchor: bool) -> Result<bool> {
         let native = match &found.content {
             Content::NotALock(what) => return Err(self.paths.obstructed(what)),
             Content::Record(record) if record.native.is_some() => Some(record),
@@ -121,7 +121,7 @@ impl View<'_> {
                 _ => Look::Ask,
             };
             let flocked = |_: &File| !self.holders(id).is_empty();
-            let used_before = found.text.is_empty() && self.used_before();
+            let used_before = found.text.is_empty() && has_anchor && self.used_before();
             let judged = lock_file::judge_foreign(self.paths, found, self.options, look, used_before, &flocked);
             status.state = State::of(&judged.blocker.holder.liveness);
             status.reasons = judged.reasons;
@@ -132,7 +132,9 @@ impl View<'_> {
                 status.open_by = except_self(sys::openers(id.device, id.inode));
             }
             status.holder = Some(judged.blocker.holder);
-            status.suspended = self.suspended_in_anchor();
+            if has_anchor {
+                status.suspended = self.suspended_in_anchor();
+            }
             return Ok(true);
         };
         status.style = style(record);
