@@ -20,7 +20,7 @@ WINDOWS_LIBRARIES = {"advapi32", "api-ms-win-core-synch-l1-2-0", "bcrypt", "bcry
 
 
 # What every macOS has, and every FreeBSD in its base.
-MACOS_LIBRARIES = re.compile(r"/usr/lib/lib(System\.B|iconv\.2|objc\.A)\.dylib|/System/Library/Frameworks/(CoreFoundation|SystemConfiguration)\.framework/.*")
+MACOS_LIBRARIES = re.compile(r"/usr/lib/lib(System\.B|charset\.1|iconv\.2|objc\.A)\.dylib|/System/Library/Frameworks/(CoreFoundation|SystemConfiguration)\.framework/.*")
 MACOS = (13, 0)
 FREEBSD_LIBRARIES = re.compile(r"(libc\.so\.7|libthr\.so\.3|libgcc_s\.so\.1|libm\.so\.5|librt\.so\.1|libutil\.so\.9|libexecinfo\.so\.1|libkvm\.so\.7"
                                r"|libmemstat\.so\.3|libprocstat\.so\.1|libdevstat\.so\.7)")
