@@ -223,7 +223,7 @@ fn a_waiter_marks_the_anchor_while_it_waits() {
         assert!(two.line().starts_with("held"));
         // The mark of a granted waiter does not matter, because waiters are looked for between two grants of one process.
         assert_eq!(two.ask("release"), "released");
-        assert!(!is_marked(&target), "{style}");
+        assert!(comes_to_be_marked(&target, false, Duration::from_secs(180)), "{style}");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::file::crash::state_reports_crash;
 use crate::file::grant::{Grant, TargetFile, next_record};
 use crate::file::history;
 use crate::file::lock_file::{self, Blocker, Published};
-use crate::file::paths::LockPaths;
+use crate::file::paths::{IN_USE, LockPaths};
 use crate::file::prior::Prior;
 use crate::file::suspended::{self, Carried, Yielding};
 use crate::model::error::{Error, ErrorKind, Result};
@@ -440,9 +440,13 @@ fn create_target(paths: &LockPaths, mode: Option<u32>) -> io::Result<()> {
 }
 
 pub(crate) fn target_error(paths: &LockPaths, what: &'static str, error: io::Error) -> Error {
-    let unsupported = error.kind() == io::ErrorKind::Unsupported;
+    let (unsupported, in_use) = (error.kind() == io::ErrorKind::Unsupported, sys::means_in_use(&error));
     let error = Error::io(&paths.target_path, format!("the target {what}"), error);
-    if unsupported { error.with_hint("this file system has no flock(2)") } else { error }
+    match unsupported {
+        true => error.with_hint("this file system has no flock(2)"),
+        false if in_use => error.with_hint(IN_USE),
+        false => error,
+    }
 }
 
 fn keeps_changing(paths: &LockPaths) -> Error {

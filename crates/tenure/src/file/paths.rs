@@ -295,12 +295,13 @@ impl LockPaths {
         if error.kind() == io::ErrorKind::CrossesDevices {
             return self.cross_device_error(&self.lock_path, &format!("the lock file {what}"), error);
         }
-        let full = is_full(&error);
+        let (full, in_use) = (is_full(&error), sys::means_in_use(&error));
         let error = Error::io(&self.lock_path, format!("the lock file {what}"), error);
         match full {
             true => {
                 error.with_hint("free some space; flock style needs no room for a name: style(Style::Flock), --flock")
             }
+            false if in_use => error.with_hint(IN_USE),
             false => error,
         }
     }
@@ -310,9 +311,10 @@ impl LockPaths {
         if source == io::ErrorKind::CrossesDevices {
             return self.cross_device_error(&self.anchor_path(), &format!("the lock's anchor {what}"), error);
         }
-        let full = is_full(&error);
+        let (full, in_use) = (is_full(&error), sys::means_in_use(&error));
         let error = Error::io(self.anchor_path(), format!("the lock's anchor {what}"), error);
         match source {
+            _ if in_use => error.with_hint(IN_USE),
             _ if full => error
                 .with_hint(
                     "free some space, or do without a record: record(false) (--no-record) takes the bare kernel lock on the \
@@ -362,6 +364,10 @@ impl LockPaths {
             .with_hint("remove it")
     }
 }
+
+/// The hint of an error by which a system reports that another program has the file open without sharing it.
+pub(crate) const IN_USE: &str =
+    "another program has the file open and lets no program open it meanwhile: try again once it has closed the file";
 
 /// Returns whether the disk is full, or this user's quota.
 fn is_full(error: &io::Error) -> bool {
