@@ -55,6 +55,7 @@ pub(crate) fn lock_kind(request: &Request) -> LockKind {
 /// lock was granted. Where `yields` says so once the anchor's kernel lock was taken, the attempt ends as busy although
 /// the lock may be free, and so it does where `yielding` is to give way to a tenure that is being resumed. A grant is written
 /// to `grant`.
+#[inline(always)]
 pub(crate) fn attempt(
     paths: &LockPaths,
     cached: &mut CachedFiles,
@@ -206,7 +207,7 @@ fn try_grant_beside_suspended(
 }
 
 /// Makes steps 3 to 6, after the last record was read. The new one names the tenures in `carried`.
-#[inline]
+#[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "those of `try_grant`, and the last record")]
 fn try_grant_with(
     paths: &LockPaths,
@@ -261,7 +262,7 @@ fn try_grant_by_replacement(
 }
 
 /// Makes steps 4 to 6, after the record that `prior` has.
-#[inline]
+#[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "those of `try_grant`, and what it found")]
 fn try_grant_after(
     paths: &LockPaths,

@@ -89,7 +89,7 @@ pub(crate) fn new_record(request: &Request, last_fence: u64, paths: &LockPaths) 
 }
 
 /// As [`new_record`], where `anchor` keeps the last tenure's record.
-#[inline]
+#[inline(always)]
 pub(crate) fn next_record(
     anchor: &Anchor,
     request: &Request,

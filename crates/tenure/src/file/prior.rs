@@ -23,7 +23,7 @@ pub(crate) struct Prior<'a> {
 
 impl<'a> Prior<'a> {
     /// Reads the record of `anchor`, whose `stat` is current. Its text is not parsed where this process wrote it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(anchor: &'a Anchor, paths: &LockPaths, stat: &FileIdent) -> Result<Prior<'a>> {
         let size = usize::try_from(stat.size).unwrap_or(MAX_BYTES).min(MAX_BYTES);
         let state = anchor.read_prior(size, scan).map_err(|error| paths.anchor_error("cannot be read", error))?;

@@ -80,11 +80,12 @@ impl CachedRecord {
 
     /// As [`become_record`](CachedRecord::become_record), of a record that is known to differ in nothing else, and both
     /// of whose dates are `begun`.
+    #[inline(always)]
     pub(crate) fn become_next(&mut self, record: &Record, begun: Milliseconds, at_least: u64) -> bool {
         (self.rendered.bytes.len() as u64) >= at_least && self.patch(record, record.created_at, begun, begun).is_some()
     }
 
-    #[inline]
+    #[inline(always)]
     fn patch(
         &mut self,
         record: &Record,

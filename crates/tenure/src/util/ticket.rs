@@ -84,6 +84,7 @@ impl<T, E> Ticket<T, E> {
 
     /// Settles the ticket with an outcome. Returns `false` if the waiter waits no longer. A future's waker is pushed to
     /// `woken`: the caller wakes it after unlocking its own mutex, because a waker may run any code.
+    #[inline]
     pub(crate) fn resolve(&self, outcome: WaitState<T, E>, woken: &mut Vec<Waker>) -> bool {
         let mut state = self.state();
         if !state.waits() {
@@ -102,6 +103,7 @@ impl<T, E> Ticket<T, E> {
 
     /// Wakes the waiter's thread before its outcome is settled, so that it wakes up while the caller still works for it.
     /// The waiter must be a thread: a future that was not polled yet looks like one that sleeps.
+    #[inline]
     pub(crate) fn alert(&self) {
         let mut state = self.state();
         if matches!(*state, WaitState::Queued(None)) {

@@ -54,6 +54,7 @@ struct PublishProgress {
 
 /// Publishes the tenure of `record`, with the anchor's kernel lock held: steps 4 to 7. Where it is blocked, the
 /// anchor's text is restored. `live_file_at_swap` is what [`recover`] returned.
+#[inline(always)]
 pub(crate) fn publish(
     paths: &LockPaths,
     anchor: &Anchor,
