@@ -97,7 +97,7 @@ impl NativeStep<'_> {
                     Record::Native { by, .. } => by.filter(|_| !aborted),
                     _ => Some(self.me),
                 };
-                let record = Record::Native { by, fence: fence.unwrap_or(0), aborted };
+                let record = Record::native(by, fence.unwrap_or(0), aborted);
                 let mut prepare = self.native.prepare;
                 let prepared = prepare.step(self.config, self.state, self.me, record)?;
                 self.native.prepare = prepare;

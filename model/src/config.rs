@@ -71,6 +71,10 @@ pub struct Config {
     pub revokes: u8,
     /// The number of times that `.tenure` is removed with its files.
     pub wipes: u8,
+    /// The number of times that a native suspends its tenure.
+    pub suspends: u8,
+    /// The number of times that a waiter has given way to a resumed tenure for its whole time.
+    pub overtakes: u8,
     /// Whether each native belongs to another user, whose anchor the others may only read.
     pub users: bool,
     /// The kind of the lock files.
@@ -102,6 +106,8 @@ impl Config {
             breaks: 0,
             revokes: 0,
             wipes: 0,
+            suspends: 0,
+            overtakes: 0,
             users: false,
             way: Way::Link,
             system: System::Linux,
@@ -161,6 +167,8 @@ impl fmt::Display for Config {
             (" --breaks", self.breaks.into(), 0),
             (" --revokes", self.revokes.into(), 0),
             (" --wipes", self.wipes.into(), 0),
+            (" --suspends", self.suspends.into(), 0),
+            (" --overtakes", self.overtakes.into(), 0),
         ];
         for (name, count, usual) in counts {
             if count != usual {
@@ -267,4 +275,20 @@ pub enum Guard {
     BreakReadsTheFenceAgain,
     /// An anchor is pruned under its kernel lock.
     PruneLocks,
+    /// An acquire gives way to a tenure that is being resumed.
+    GivesWay,
+    /// An acquire asks the kernel which suspended tenures of the list are true.
+    AsksTheKernel,
+    /// Of several resumed tenures, the one that was suspended first goes first.
+    SuspendedFirstGoesFirst,
+    /// An acquire carries the list of suspended tenures on.
+    CarriesTheList,
+    /// A release in flock style keeps the list in its record.
+    ReleaseKeepsTheList,
+    /// A suspended tenure is marked and entered before its release.
+    MarksBeforeTheRelease,
+    /// A resumed tenure compares the last fence with its own.
+    ComparesTheFence,
+    /// A resumed tenure compares what happened to the lock file's name.
+    ComparesTheName,
 }

@@ -8,7 +8,7 @@ use stateright::{Checker, HasDiscoveries, Model, Path};
 use crate::config::Config;
 use crate::model::{Action, Protocol};
 use crate::names;
-use crate::properties::{FOREIGN_RACE, NATIVES_FORCED, PERSON_REMOVED};
+use crate::properties::{FOREIGN_RACE, NATIVES_FORCED, PERSON_REMOVED, SAYS_NOBODY, SAYS_OTHERS, SAYS_UNKNOWN};
 use crate::state::State;
 
 /// The result of an exploration.
@@ -25,6 +25,8 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, Vec<String>>,
     /// The violations that no native can prevent, by their properties.
     pub excused: Vec<&'static str>,
+    /// What resumed tenures say of the time in which they were suspended.
+    pub answers: Vec<&'static str>,
 }
 
 impl Outcome {
@@ -54,15 +56,19 @@ fn explore_until(config: &Config, found: HasDiscoveries) -> Outcome {
         took: began.elapsed(),
         faults: BTreeMap::new(),
         excused: Vec::new(),
+        answers: Vec::new(),
     };
     for (name, path) in checker.discoveries() {
         if [FOREIGN_RACE, PERSON_REMOVED, NATIVES_FORCED].contains(&name) {
             outcome.excused.push(name);
+        } else if [SAYS_NOBODY, SAYS_OTHERS, SAYS_UNKNOWN].contains(&name) {
+            outcome.answers.push(name);
         } else {
             outcome.faults.insert(name, steps(path));
         }
     }
     outcome.excused.sort_unstable();
+    outcome.answers.sort_unstable();
     outcome
 }
 

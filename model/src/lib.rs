@@ -5,7 +5,7 @@
 //! step to its function, `properties` has the conditions for every state, and `config` the choices, with the guards of the
 //! protocol that can be left out, so that the checker finds their purpose.
 //!
-//! Not modelled: shared locks, deadlines, several threads of one process except that a tenure is passed on, file systems that
+//! Not modelled: shared locks, deadlines (but for the time for which a waiter gives way to a resumed tenure), several threads of one process except that a tenure is passed on, file systems that
 //! two machines mount, errors of the system. Foreign programs and people take one step for each system call as well. The
 //! kernel grants a lock to its waiters in any order.
 
@@ -24,5 +24,6 @@ mod publish;
 mod reclaim;
 mod release;
 pub mod state;
+pub mod suspend;
 pub mod table;
 mod takeover;

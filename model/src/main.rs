@@ -15,7 +15,7 @@ struct Arguments {
     #[arg(long)]
     all: bool,
     /// Natives that wait for the lock.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=6))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=6))]
     natives: u8,
     /// Natives in flock style beside them.
     #[arg(long, default_value_t = 0)]
@@ -53,6 +53,12 @@ struct Arguments {
     /// Number of times that `.tenure` is removed.
     #[arg(long, default_value_t = 0)]
     wipes: u8,
+    /// Number of times that a native suspends its tenure.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=2))]
+    suspends: u8,
+    /// Number of times that a waiter has given way to a resumed tenure for its whole time.
+    #[arg(long, default_value_t = 0, requires = "suspends")]
+    overtakes: u8,
     /// Each native belongs to another user, whose anchor the others may only read.
     #[arg(long, conflicts_with = "no_exchange")]
     users: bool,
@@ -89,6 +95,8 @@ impl Arguments {
             breaks: self.breaks,
             revokes: self.revokes,
             wipes: self.wipes,
+            suspends: self.suspends,
+            overtakes: self.overtakes,
             users: self.users,
             way: match (self.no_exchange, self.copies) {
                 (true, _) => Way::CopyInPlace,

@@ -8,7 +8,7 @@ use stateright::{Model, Property};
 
 use crate::config::Config;
 use crate::state::State;
-use crate::{foreign, native, others, process, properties};
+use crate::{foreign, native, others, process, properties, suspend};
 
 /// A possible action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +27,10 @@ pub enum Action {
     Pass(usize),
     /// A native passes its tenure on right after a check of the names, so that it only counts the links.
     PassAtOnce(usize),
+    /// A native begins to suspend its tenure.
+    Suspend(usize),
+    /// A native has given way to a resumed tenure for its whole time, and goes on.
+    Overtake(usize),
     /// A native dies.
     CrashNative(usize),
     /// A foreign program's next step.
@@ -53,6 +57,8 @@ impl Action {
         matches!(
             self,
             Action::Revoke(_)
+                | Action::Suspend(_)
+                | Action::Overtake(_)
                 | Action::CrashNative(_)
                 | Action::CrashForeign(_)
                 | Action::CrashBreak
@@ -106,6 +112,12 @@ impl Model for Protocol {
             if self.config.pass {
                 actions.extend([Action::Pass(i), Action::PassAtOnce(i)]);
             }
+            if state.left.suspends > 0 {
+                actions.push(Action::Suspend(i));
+            }
+            if state.left.overtakes > 0 {
+                actions.push(Action::Overtake(i));
+            }
             if state.left.revokes > 0 {
                 actions.push(Action::Revoke(i));
             }
@@ -135,6 +147,8 @@ impl Model for Protocol {
             Action::Revoke(i) => process::revoke(it, i),
             Action::Pass(i) => process::pass(config, it, i, false),
             Action::PassAtOnce(i) => process::pass(config, it, i, true),
+            Action::Suspend(i) => suspend::begin(it, i),
+            Action::Overtake(i) => suspend::overtake(config, it, i),
             Action::CrashNative(i) => process::crash(it, i),
             Action::Foreign(i) => foreign::step(it, i),
             Action::CrashForeign(i) => foreign::crash(it, i),
@@ -149,6 +163,9 @@ impl Model for Protocol {
             || matches!(action, Action::CrashNative(_) | Action::CrashForeign(_));
         if died {
             it.left.crashes -= 1;
+        }
+        if config.suspends > 0 {
+            suspend::note(last, it);
         }
         it.normalize(config);
         Some(state)

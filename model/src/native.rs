@@ -6,7 +6,8 @@
 
 use crate::config::{Clock, Config, Guard, Way};
 use crate::prepare::Prepare;
-use crate::state::{Ino, Record, State, Uncovered, Who};
+use crate::state::{Ino, Record, State, Suspended, Uncovered, Who};
+use crate::suspend::Watch;
 
 /// The next step of a native. [`names`](crate::names) has the function of the code for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
@@ -52,6 +53,12 @@ pub enum Pc {
     Queue,
     /// Step 2: is the locked file still the anchor?
     Compare,
+    /// The last record names suspended tenures: which of them are true, and is one being resumed?
+    CarryOn,
+    /// One is, and it goes first: does another holder block both?
+    GiveWayLook,
+    /// None does: release the anchor's kernel lock.
+    GiveWay,
     /// Step 3: is there a swap?
     RecoverLook,
     /// Is the file at the swap a live holder's?
@@ -188,6 +195,14 @@ pub enum Pc {
     PassAnchor,
     /// Is this still the lock file?
     PassLock,
+    /// Watch the lock file's name, before a suspension.
+    SuspendWatch,
+    /// Mark the anchor: the tenure is suspended.
+    SuspendMark,
+    /// Enter the tenure into its record's list.
+    SuspendEnter,
+    /// Suspended. Its next step shows that it is being resumed, and the acquire begins.
+    Suspended,
     /// End the tenure, for every later check.
     End,
     /// Flock style: record the release.
@@ -292,6 +307,24 @@ pub struct Native {
     pub rounds: u8,
     /// A detached helper.
     pub helper: Helper,
+    /// The fence of the tenure that it suspends, or resumes; 0: none.
+    pub resumes: u8,
+    /// The anchor that it has marked, open once more.
+    pub mark: Option<Ino>,
+    /// The mark also says that the tenure is being resumed.
+    pub resuming: bool,
+    /// The watch of the lock file's name.
+    pub watch: Watch,
+    /// The suspended tenures that its next record names.
+    pub carried: Suspended,
+    /// Its time to give way is over.
+    pub impatient: bool,
+    /// A waiter has forgotten its suspended tenure, whose time was over.
+    pub forgotten: bool,
+    /// A tenure that goes first was being resumed when it took the kernel lock.
+    pub behind: bool,
+    /// Another process has held since its suspension.
+    pub others: bool,
 }
 
 impl Native {
@@ -315,6 +348,7 @@ impl Native {
         change(&mut self.copy);
         change(&mut self.replaced);
         change(&mut self.prepare.file);
+        change(&mut self.mark);
         if let Helper::Waits(ino) | Helper::Locked(ino) = &mut self.helper {
             let mut inner = Some(*ino);
             change(&mut inner);
@@ -413,6 +447,8 @@ impl NativeStep<'_> {
                 self.go(Pc::Compare)
             }
             Pc::Compare => self.compare(),
+            Pc::CarryOn | Pc::GiveWayLook | Pc::GiveWay => self.carry_on(),
+            Pc::SuspendWatch | Pc::SuspendMark | Pc::SuspendEnter | Pc::Suspended => self.suspend(),
             Pc::RecoverLook
             | Pc::RecoverJudge
             | Pc::RecoverShown
@@ -431,7 +467,7 @@ impl NativeStep<'_> {
             }
             Pc::DeadCopy | Pc::DeadCopyAgain | Pc::FlockCompare | Pc::FlockUnlink => self.take_hidden(),
             Pc::FlockGiveUp => {
-                self.state.write(self.fd(), Record::Native { by: None, fence: self.native.fence, aborted: true });
+                self.write_record(self.fd(), None, true);
                 self.go(Pc::DropAnchor)
             }
             Pc::Write if self.native.flock => {
@@ -510,7 +546,7 @@ impl NativeStep<'_> {
                 let died = self.native.visible && matches!(self.native.prior, Record::Native { by: Some(_), .. });
                 let aborted = died || self.native.crashed;
                 let by = Some(self.me).filter(|_| aborted);
-                self.state.write(self.fd(), Record::Native { by, fence: self.native.fence, aborted });
+                self.write_record(self.fd(), by, aborted);
                 self.go(if self.native.flock { Pc::DropAnchor } else { Pc::RollBackCompare })
             }
             Pc::RollBackCompare => {
@@ -594,6 +630,15 @@ impl NativeStep<'_> {
         }
         self.native.prior = self.state.record(self.fd());
         self.native.linked = self.state.links(self.fd()) > 1;
+        self.native.behind = self.is_behind();
+        if self.native.prior.suspended() != Suspended::default() {
+            return self.go(Pc::CarryOn);
+        }
+        self.after_prior()
+    }
+
+    /// Continues an acquire that knows which suspended tenures its record names.
+    pub(crate) fn after_prior(&mut self) -> Option<()> {
         let cut_off = self.native.prior.is_aborted();
         if self.native.linked || cut_off || self.config.copies() {
             return self.recover_for(After::Show);
@@ -608,8 +653,12 @@ impl NativeStep<'_> {
     }
 
     pub(crate) fn write_own(&mut self, ino: Ino, aborted: bool) {
-        let record = Record::Native { by: Some(self.me), fence: self.native.fence, aborted };
-        self.state.write(ino, record);
+        self.write_record(ino, Some(self.me), aborted);
+    }
+
+    fn write_record(&mut self, ino: Ino, by: Option<Who>, aborted: bool) {
+        let (fence, suspended) = (self.native.fence, self.native.carried);
+        self.state.write(ino, Record::Native { by, fence, aborted, suspended });
     }
 
     fn judge(&mut self) -> Option<()> {
@@ -628,7 +677,7 @@ impl NativeStep<'_> {
     }
 
     /// The judged lock file's holder is alive.
-    fn blocked(&mut self) -> Option<()> {
+    pub(crate) fn blocked(&mut self) -> Option<()> {
         self.forget();
         if !self.native.waits {
             self.native.judged = None;
@@ -637,7 +686,7 @@ impl NativeStep<'_> {
         self.go(Pc::FreeAnchor)
     }
 
-    fn busy(&mut self) -> Option<()> {
+    pub(crate) fn busy(&mut self) -> Option<()> {
         if self.native.never {
             return self.end(Pc::Done);
         }
@@ -666,6 +715,7 @@ impl NativeStep<'_> {
     /// Grants the lock: `acquire` returns.
     pub(crate) fn grant(&mut self) -> Option<()> {
         let fence = self.native.fence;
+        self.resumed();
         // After the last fence was lost, only the clock makes a greater one.
         let known = !self.state.past.forgotten || self.config.clock == Clock::Advances;
         self.state.past.fence_went_back |= fence <= self.state.granted && known;
@@ -680,7 +730,7 @@ impl NativeStep<'_> {
     }
 
     /// Clears the state of this try.
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         if let Some(replaced) = self.native.replaced.take() {
             self.state.unlock(replaced, self.me);
         }
@@ -688,6 +738,7 @@ impl NativeStep<'_> {
         (native.prior, native.fence) = (Record::Blank, 0);
         (native.linked, native.visible, native.live_file_at_swap, native.marked) = (false, false, false, false);
         native.crashed = false;
+        (native.carried, native.behind, native.impatient) = (Suspended::default(), false, false);
         native.after = After::Show;
     }
 

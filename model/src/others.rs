@@ -1,6 +1,7 @@
 //! The other processes: an operator's break, `clean` at an idle anchor, a person who removes files.
 
 use crate::config::{Config, Guard};
+use crate::native::Native;
 use crate::prepare::{Prepare, Prepared};
 use crate::state::{Ino, Record, State, Uncovered, Who};
 
@@ -105,7 +106,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             me.go(BreakPc::Prepare);
         }
         BreakPc::Prepare => {
-            let record = Record::Native { by: None, fence: me.fence, aborted: false };
+            let record = Record::native(None, me.fence, false);
             if let Prepared::Ready(file) = me.prepare.step(config, state, Who::BREAKER, record)? {
                 me.fresh = Some(file);
                 me.prepare = Prepare::default();
@@ -150,7 +151,7 @@ pub(crate) fn break_step(config: &Config, state: &mut State) -> Option<()> {
             me.go(if me.later || me.cut_off { BreakPc::WriteFence } else { BreakPc::Compare });
         }
         BreakPc::WriteFence => {
-            state.write(me.fresh?, Record::Native { by: None, fence: me.fence, aborted: me.cut_off });
+            state.write(me.fresh?, Record::native(None, me.fence, me.cut_off));
             me.go(BreakPc::Compare);
         }
         BreakPc::Compare => {
@@ -286,7 +287,8 @@ pub(crate) fn prune_step(config: &Config, state: &mut State) -> Option<()> {
             me.file = state.anchor;
         }
         PrunePc::Lease => {
-            let open = state.natives.iter().any(|native| native.fd == me.file) || state.breaker.fresh == me.file;
+            let has = |native: &Native| native.fd == me.file || native.mark == me.file;
+            let open = state.natives.iter().any(has) || state.breaker.fresh == me.file;
             if open || !config.leases() {
                 return end_prune(state);
             }

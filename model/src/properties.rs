@@ -9,6 +9,7 @@ use crate::config::{System, Way};
 use crate::model::{Action, Protocol};
 use crate::native::{Native, Pc};
 use crate::state::{State, Uncovered, Who};
+use crate::suspend::Answer;
 
 /// Two natives hold.
 pub const NATIVES_EXCLUDE: &str = "no two natives hold";
@@ -30,8 +31,19 @@ pub const NO_PHANTOM: &str = "a native's lock file without its holder is left by
 pub const WAITERS_FREE: &str = "no waiter has the anchor's kernel lock";
 /// A holder's lock file was removed although its holder keeps its name.
 pub const NAME_IS_KEPT: &str = "where a holder keeps its lock file's name, no process removes it";
+/// A waiter was granted the lock before a tenure that is resumed.
+pub const RESUMED_FIRST: &str =
+    "a tenure that is being resumed goes before every acquire that comes later to the kernel lock";
+/// A resumed tenure relies on what another process has changed.
+pub const NOBODY_IS_TRUE: &str = "where a resumed tenure says that nobody else held, nobody did";
 /// An acquire ended with an error.
 pub const NO_ERRORS: &str = "no acquire ends with an error";
+/// A resumed tenure has proof that nobody else held.
+pub const SAYS_NOBODY: &str = "a resumed tenure says nobody";
+/// A resumed tenure says that another process held.
+pub const SAYS_OTHERS: &str = "a resumed tenure says others";
+/// A resumed tenure does not know whether another process held.
+pub const SAYS_UNKNOWN: &str = "a resumed tenure says unknown";
 /// The foreign protocol's own race.
 pub const FOREIGN_RACE: &str = "a native beside a foreign holder: a foreign program removed a live lock file";
 /// A violation after a person's removal.
@@ -83,6 +95,21 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             let forced = state.past.broken || state.past.wiped || model.config.system != System::Windows;
             let uncovered = |native: &Native| native.held && !native.flock && native.uncovered != Uncovered::No;
             !model.first(13, !forced && state.natives.iter().any(uncovered))
+        }),
+        Property::always(RESUMED_FIRST, |model, state: &State| {
+            // The list is lost with the anchor, and another user's is not carried on.
+            let lost = state.past.broken || state.past.wiped || model.config.users;
+            !model.first(14, state.past.overtook && !lost)
+        }),
+        Property::always(NOBODY_IS_TRUE, |model, state: &State| !model.first(15, state.past.false_nobody)),
+        Property::sometimes(SAYS_NOBODY, |model, state: &State| {
+            model.first(16, state.past.answer == Some(Answer::Nobody))
+        }),
+        Property::sometimes(SAYS_OTHERS, |model, state: &State| {
+            model.first(17, state.past.answer == Some(Answer::Others))
+        }),
+        Property::sometimes(SAYS_UNKNOWN, |model, state: &State| {
+            model.first(18, state.past.answer == Some(Answer::Unknown))
         }),
         Property::sometimes(FOREIGN_RACE, |model, state: &State| {
             model.first(7, mixed(state, |one, other| one.max(other) == Uncovered::ByForeign))

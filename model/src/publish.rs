@@ -34,7 +34,7 @@ impl NativeStep<'_> {
     }
 
     pub(crate) fn prepare(&mut self) -> Option<()> {
-        let record = Record::Native { by: Some(self.me), fence: self.native.fence, aborted: false };
+        let record = Record::native(Some(self.me), self.native.fence, false);
         let mut prepare = self.native.prepare;
         let prepared = prepare.step(self.config, self.state, self.me, record)?;
         self.native.prepare = prepare;

@@ -38,8 +38,10 @@ impl NativeStep<'_> {
             }
             Pc::FlockRelease => {
                 let aborted = self.native.live_file_at_swap && self.guards(Guard::FlockKeepsTheMark);
-                let fence = self.state.record(self.fd()).fence().unwrap_or(0);
-                self.state.write(self.fd(), Record::Native { by: None, fence, aborted });
+                let record = self.state.record(self.fd());
+                let suspended = self.kept(Guard::ReleaseKeepsTheList, record.suspended());
+                let fence = record.fence().unwrap_or(0);
+                self.state.write(self.fd(), Record::Native { by: None, fence, aborted, suspended });
                 self.go(Pc::FlockEndCompare)
             }
             Pc::FlockEndCompare => {
@@ -112,6 +114,12 @@ impl NativeStep<'_> {
         self.native.held &= !ended;
         if self.native.lost {
             self.native.fd = None;
+        }
+        if self.native.resumes > 0 && !self.native.lost && ended {
+            let Native { fd, rounds, flock, helper, resumes, mark, watch, others, .. } = *self.native;
+            let kept = Native { fd, rounds, flock, helper, resumes, mark, watch, others, ..Native::default() };
+            *self.native = Native { pc: Pc::Suspended, ..kept };
+            return Some(());
         }
         if self.native.revoked || !ended { self.go(Pc::Believe) } else { self.next() }
     }

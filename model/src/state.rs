@@ -7,6 +7,7 @@ use crate::config::{Clock, Config};
 use crate::foreign::{Foreign, ForeignPc};
 use crate::native::{Native, Pc};
 use crate::others::{Breaker, Pruner, Wiper};
+use crate::suspend::Answer;
 
 /// An inode's number.
 pub type Ino = u8;
@@ -49,6 +50,9 @@ impl Who {
     }
 }
 
+/// The fences of the suspended tenures that a record names, the greatest first; 0: none. So many tenures are suspended at most.
+pub type Suspended = [u8; 2];
+
 /// The contents of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Record {
@@ -66,14 +70,28 @@ pub enum Record {
         /// Whether the state is `aborted`, instead of `held` (or `released`, without a holder). The state of flock style while
         /// it holds counts as this, because it makes the next holder check as well.
         aborted: bool,
+        /// The suspended tenures.
+        suspended: Suspended,
     },
 }
 
 impl Record {
+    /// Returns a native's record without suspended tenures.
+    pub(crate) fn native(by: Option<Who>, fence: u8, aborted: bool) -> Record {
+        Record::Native { by, fence, aborted, suspended: Suspended::default() }
+    }
+
     pub(crate) fn fence(self) -> Option<u8> {
         match self {
             Record::Native { fence, .. } => Some(fence),
             _ => None,
+        }
+    }
+
+    pub(crate) fn suspended(self) -> Suspended {
+        match self {
+            Record::Native { suspended, .. } => suspended,
+            _ => Suspended::default(),
         }
     }
 
@@ -150,6 +168,10 @@ pub struct Left {
     pub breaks: u8,
     /// `.tenure` is removed.
     pub wipes: u8,
+    /// A native suspends its tenure.
+    pub suspends: u8,
+    /// A waiter has given way for its whole time.
+    pub overtakes: u8,
 }
 
 /// Whether a holder's live lock file was removed. From then on it and foreign programs do not exclude each other.
@@ -179,6 +201,12 @@ pub struct Past {
     pub forgotten: bool,
     /// A granted fence was not greater than all earlier ones.
     pub fence_went_back: bool,
+    /// A native was granted the lock before a tenure that was being resumed when it took the kernel lock.
+    pub overtook: bool,
+    /// A resumed tenure said that nobody else held, and another process did.
+    pub false_nobody: bool,
+    /// What the last resumed tenure said.
+    pub answer: Option<Answer>,
 }
 
 impl State {
@@ -209,6 +237,8 @@ impl State {
                 pruners: config.pruners,
                 breaks: config.breaks,
                 wipes: config.wipes,
+                suspends: config.suspends,
+                overtakes: config.overtakes,
             },
             granted: 0,
             past: Past::default(),
@@ -224,7 +254,7 @@ impl State {
     fn cut_off(&mut self, config: &Config) {
         let (anchor, theirs) = (self.create(), self.create());
         self.own(config, anchor, Who::native(0));
-        self.write(anchor, Record::Native { by: Some(Who::native(0)), fence: 1, aborted: true });
+        self.write(anchor, Record::native(Some(Who::native(0)), 1, true));
         self.write(theirs, Record::Foreign(Who::foreign(0)));
         (self.anchor, self.lock, self.swap) = (Some(anchor), Some(anchor), Some(theirs));
         self.natives[0].pc = Pc::Dead;
@@ -395,20 +425,27 @@ impl State {
     }
 
     fn fences(&self) -> impl Iterator<Item = u8> {
-        let inodes = self.inodes.iter().filter_map(|inode| inode.record.fence());
-        let natives = self.natives.iter().flat_map(|native| [native.fence, native.prior.fence().unwrap_or(0)]);
+        let in_record = |record: Record| record.fence().into_iter().chain(record.suspended());
+        let inodes = self.inodes.iter().flat_map(move |inode| in_record(inode.record));
+        let natives = self.natives.iter().flat_map(move |native| {
+            let own = [native.fence, native.resumes, native.carried[0], native.carried[1]];
+            own.into_iter().chain(in_record(native.prior))
+        });
         inodes.chain(natives).chain([self.granted, self.breaker.fence])
     }
 
     fn each_fence(&mut self, change: &dyn Fn(&mut u8)) {
         let in_record = |record: &mut Record| {
-            if let Record::Native { fence, .. } = record {
+            if let Record::Native { fence, suspended, .. } = record {
                 change(fence);
+                suspended.iter_mut().for_each(change);
             }
         };
         self.inodes.iter_mut().for_each(|inode| in_record(&mut inode.record));
         for native in &mut self.natives {
             change(&mut native.fence);
+            change(&mut native.resumes);
+            native.carried.iter_mut().for_each(change);
             in_record(&mut native.prior);
         }
         change(&mut self.granted);
@@ -493,7 +530,9 @@ impl State {
         };
         let moved_record = |record: Record| match record {
             Record::Foreign(who) => Record::Foreign(moved(who)),
-            Record::Native { by, fence, aborted } => Record::Native { by: by.map(moved), fence, aborted },
+            Record::Native { by, fence, aborted, suspended } => {
+                Record::Native { by: by.map(moved), fence, aborted, suspended }
+            }
             Record::Blank => Record::Blank,
         };
         for inode in &mut self.inodes {

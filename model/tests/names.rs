@@ -30,6 +30,8 @@ fn source(file: &str) -> &'static str {
             include_str!("../../crates/tenure/src/wait/queue/barging.rs"),
             include_str!("../../crates/tenure/src/wait/queue/release.rs"),
         ),
+        "suspension" => include_str!("../../crates/tenure/src/wait/suspension.rs"),
+        "suspended" => include_str!("../../crates/tenure/src/file/suspended.rs"),
         "takeover" => include_str!("../../crates/tenure/src/file/lock_file/takeover.rs"),
         "io" => include_str!("../../crates/tenure/src/record/io.rs"),
         "kernel_wait" => include_str!("../../crates/tenure/src/wait/kernel_wait.rs"),

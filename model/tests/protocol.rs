@@ -161,6 +161,38 @@ fn the_steps_of_other_systems_hold() {
     }
 }
 
+fn suspends(suspends: u8, config: Config) -> Config {
+    Config { suspends, ..config }
+}
+
+/// A tenure that is resumed goes first, is true about the others, and is let in whatever dies when.
+#[test]
+fn a_suspended_tenure_is_resumed_first_and_knows_whether_others_held() {
+    let (nobody, others, unknown) = (SAYS_NOBODY, SAYS_OTHERS, SAYS_UNKNOWN);
+    let mut wrong = Vec::new();
+    for (config, answers) in [
+        (suspends(1, sketch(1, 0, 1, 0, 0)), [nobody].as_slice()),
+        // `clean` may have looked whether the anchor is in use before the first acquire.
+        (suspends(1, sketch(2, 0, 2, 1, 1)), &[nobody, others, unknown]),
+        (suspends(2, twice(sketch(2, 0, 1, 0, 0))), &[nobody, others]),
+        (suspends(1, sketch(3, 0, 1, 0, 0)), &[nobody, others]),
+        (Config { overtakes: 1, ..suspends(2, sketch(2, 0, 1, 0, 0)) }, &[nobody, others]),
+        (suspends(1, sketch(1, 1, 1, 0, 0)), &[nobody, others]),
+        (suspends(1, copies(sketch(2, 0, 1, 0, 0))), &[nobody, others]),
+        (Config { flock: 2, ..suspends(1, sketch(0, 0, 1, 0, 0)) }, &[others, unknown]),
+        (Config { flock: 1, ..suspends(1, sketch(1, 0, 1, 0, 0)) }, &[nobody, others, unknown]),
+        (users(suspends(1, sketch(2, 0, 1, 0, 0))), &[nobody, others]),
+        (advances(wipes(suspends(1, sketch(2, 0, 0, 0, 0)))), &[nobody, others, unknown]),
+        (advances(breaks(suspends(1, sketch(2, 0, 0, 0, 0)))), &[nobody, others]),
+    ] {
+        let found = holds(&config).answers;
+        if found != answers {
+            wrong.push(format!("`{config}`: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_guard_is_needed() {
     use Guard::*;
@@ -217,6 +249,15 @@ fn every_guard_is_needed() {
         (vec![BreakReadsTheFenceAgain], breaks(sketch(2, 0, 0, 0, 0)), FENCE_GROWS),
         (vec![BreakReopens], users(breaks(sketch(2, 0, 0, 0, 0))), FENCE_GROWS),
         (vec![PruneLocks], sketch(2, 0, 0, 1, 0), CHECK_IS_RIGHT),
+        // Suspending and resuming.
+        (vec![GivesWay], suspends(1, sketch(2, 0, 0, 0, 0)), RESUMED_FIRST),
+        (vec![AsksTheKernel], suspends(1, sketch(2, 0, 1, 0, 0)), NO_NATIVE_STUCK),
+        (vec![SuspendedFirstGoesFirst], suspends(2, sketch(2, 0, 0, 0, 0)), NO_NATIVE_STUCK),
+        (vec![CarriesTheList], suspends(1, sketch(3, 0, 0, 0, 0)), RESUMED_FIRST),
+        (vec![ReleaseKeepsTheList], Config { flock: 2, ..suspends(1, sketch(0, 0, 0, 0, 0)) }, RESUMED_FIRST),
+        (vec![MarksBeforeTheRelease], suspends(1, sketch(3, 0, 0, 0, 0)), RESUMED_FIRST),
+        (vec![ComparesTheFence], Config { flock: 1, ..suspends(1, sketch(1, 0, 0, 0, 0)) }, NOBODY_IS_TRUE),
+        (vec![ComparesTheName], suspends(1, sketch(1, 1, 0, 0, 0)), NOBODY_IS_TRUE),
     ];
     for guard in Guard::value_variants() {
         assert!(rows.iter().any(|(without, ..)| without.contains(guard)), "{guard:?} is never left out");
