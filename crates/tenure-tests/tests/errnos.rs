@@ -39,6 +39,12 @@ fn any_call_of_a_release_may_fail() {
 }
 
 #[test]
+fn any_call_of_a_suspend_or_a_resume_may_fail() {
+    fail_in(&[Deed::Suspend, Deed::Resume], true);
+    fail_in(&[Deed::Suspend, Deed::Resume], false);
+}
+
+#[test]
 fn any_call_of_a_clean_may_fail() {
     fail_in(&[Deed::Clean], true);
     fail_in(&[Deed::Clean], false);

@@ -36,6 +36,12 @@ fn a_kill_at_any_call_of_a_release_is_recovered_from() {
 }
 
 #[test]
+fn a_kill_at_any_call_of_a_suspend_or_a_resume_is_recovered_from() {
+    kill_in(&[Deed::Suspend, Deed::Resume], true);
+    kill_in(&[Deed::Suspend, Deed::Resume], false);
+}
+
+#[test]
 fn a_kill_at_any_call_of_a_clean_is_recovered_from() {
     kill_in(&[Deed::Clean], true);
     kill_in(&[Deed::Clean], false);

@@ -219,8 +219,10 @@ impl Stage<'_> {
 
     /// Ends the repetition: all holders release.
     fn clear(&mut self, target: &Path, cast: Cast) {
-        if self.scene.deed == Deed::Acquire {
-            self.actor.must("release g");
+        match self.scene.deed {
+            Deed::Acquire | Deed::Resume => drop(self.actor.must("release g")),
+            Deed::Suspend => drop(self.actor.must("give-up s")),
+            _ => {}
         }
         drop(cast);
         std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
@@ -259,7 +261,11 @@ impl Stage<'_> {
     fn verify_afterwards(&mut self, target: &Path, cast: Cast, ok: bool, lie: bool, what: &str) -> Duration {
         let (actor, other, scene) = (&mut self.actor, &mut self.other, self.scene);
         other.must(&format!("open l {} {}", target.display(), scene.keys));
-        if ok && scene.deed == Deed::Acquire {
+        if ok && scene.deed == Deed::Suspend {
+            let resumed = actor.must(&format!("resume s g {}", HANG.as_millis()));
+            assert!(resumed["crashed"].is_null(), "{what}; then: {resumed}");
+        }
+        if ok && matches!(scene.deed, Deed::Acquire | Deed::Suspend | Deed::Resume) {
             let busy = other.must_fail("acquire l g never", "busy");
             // A dead holder that was reported alive, or missing, was left in place, and is reported in place of the
             // actor.
@@ -280,6 +286,15 @@ impl Stage<'_> {
         }
         if let Some(holder) = cast.foreign {
             holder.kill();
+        }
+
+        if let Some(mut suspended) = cast.suspended {
+            let resumed = suspended.must(&format!("resume s g {}", HANG.as_millis()));
+            // The actor under test has held meanwhile, but for an acquire that failed.
+            let others = ok || scene.deed != Deed::Acquire;
+            assert!(!others || resumed["meanwhile"] == "others", "{what}; then: {resumed}");
+            suspended.must("release g");
+            suspended.finish();
         }
 
         // Nothing is held, although the actor under test still runs.

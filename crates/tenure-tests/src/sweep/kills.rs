@@ -19,6 +19,15 @@ pub enum Moment {
     After,
 }
 
+/// When a process resumes what it had suspended before the kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resumed {
+    /// Before the next process acquires.
+    First,
+    /// While that process holds.
+    Afterwards,
+}
+
 /// Kills at each call of the scene that `depth` includes, at each of the moments.
 pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Report {
     let number = SCENES.iter().position(|other| std::ptr::eq(other, scene)).unwrap_or(SCENES.len());
@@ -53,8 +62,10 @@ pub fn sweep(dir: &Path, scene: &Scene, depth: Depth, moments: &[Moment]) -> Rep
             let left = (names(target.parent().unwrap()), names(&anchors(&target)));
             let what = format!("{what}, which left {left:?}");
             let style = if report.cases % 2 == 0 { scene.keys } else { other_style(scene.keys) };
+            let resumed = if report.cases / 2 % 2 == 0 { Resumed::First } else { Resumed::Afterwards };
             report.cases += 1;
-            report.worst = report.worst.max(verify_afterwards(scene, &mut successor, &target, cast, style, &what));
+            let took = verify_afterwards(scene, &mut successor, &target, cast, (style, resumed), &what);
+            report.worst = report.worst.max(took);
             std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
         }
     }
@@ -113,11 +124,23 @@ fn verify_afterwards(
     scene: &Scene,
     successor: &mut Actor,
     target: &Path,
-    cast: Cast,
-    keys: &str,
+    mut cast: Cast,
+    (keys, resumed): (&str, Resumed),
     what: &str,
 ) -> Duration {
     let parent = target.parent().unwrap();
+    let mut crash_is_reported = false;
+    if resumed == Resumed::First
+        && let Some(mut suspended) = cast.suspended.take()
+    {
+        let answer = suspended.ask(&format!("resume s g {}", HANG.as_millis()));
+        assert_eq!(answer["ok"], true, "{what}: {answer}");
+        crash_is_reported = !answer["crashed"].is_null();
+        assert!(!crash_is_reported || answer["meanwhile"] == "others", "{what}: {answer}");
+        suspended.must("check g");
+        suspended.must("release g");
+        suspended.finish();
+    }
     successor.must(&format!("open l {} {keys}", target.display()));
     if let Some(holder) = &cast.foreign {
         break_until_gone(successor, target, holder.pid(), what);
@@ -138,12 +161,26 @@ fn verify_afterwards(
         !must_report_crash(scene, keys) || !answer["crashed"].is_null(),
         "{what}: the crash was forgotten: {answer}"
     );
+    assert!(!crash_is_reported || answer["crashed"].is_null(), "{what}: the crash is reported twice: {answer}");
     successor.must("check g");
     if let Some(mut holder) = native {
         holder.must_fail("release g", "lost");
         successor.must("check g");
     }
-    successor.must("release g");
+    // The killed process means to resume nothing.
+    let comes_back: Vec<i64> = cast.suspended.iter().map(|actor| actor.pid().into()).collect();
+    let shown = tenure::status(target).unwrap().suspended;
+    assert_eq!(shown.iter().map(|tenure| tenure.pid).collect::<Vec<_>>(), comes_back, "{what}");
+    if let Some(mut suspended) = cast.suspended {
+        suspended.must("begin-resume s g forever");
+        successor.must("release g");
+        let answer = suspended.receive();
+        assert_eq!((&answer["event"], &answer["meanwhile"]), (&"granted".into(), &"others".into()), "{what}: {answer}");
+        suspended.must("release g");
+        suspended.finish();
+    } else {
+        successor.must("release g");
+    }
     drop(cast.foreign);
     // Flock style ignores lock files: a dead foreign program's file stays until a sweep.
     let stays = keys.contains("flock");

@@ -1,4 +1,4 @@
-//! Sweeps over every system call of an acquire, a release, a takeover, a clean and a break: each in turn is the
+//! Sweeps over every system call of an acquire, a release, a suspend, a resume, a takeover, a clean and a break: each in turn is the
 //! process's last ([`kills`]), or fails with each errno of its manual page ([`errnos`]).
 //!
 //! The same must hold after each case: the next process gets the lock, a holder is alone, and `clean` explains every
@@ -45,7 +45,9 @@ impl Depth {
         match call.name.as_str() {
             _ if self == Depth::Every => true,
             "openat" => call.text.contains("O_CREAT"),
-            "newfstatat" | "statx" | "fstat" | "pread64" | "fcntl" => false,
+            // The marks of a suspended tenure.
+            "fcntl" => call.text.contains("F_OFD_SETLK"),
+            "newfstatat" | "statx" | "fstat" | "pread64" => false,
             _ => true,
         }
     }

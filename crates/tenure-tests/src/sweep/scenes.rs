@@ -38,6 +38,10 @@ pub enum Before {
     Holder(&'static str),
     /// A foreign holder.
     ForeignHolder,
+    /// A lock that another process has suspended, and means to resume, with the options of its lock.
+    Suspender(&'static str),
+    /// A lock that the actor under test has suspended, and that another process has held since.
+    Carried,
 }
 
 /// The operation.
@@ -45,6 +49,9 @@ pub enum Before {
 pub enum Deed {
     Acquire,
     Release,
+    Suspend,
+    /// Resumes what the actor under test has suspended.
+    Resume,
     Clean,
     Break,
     /// Breaks a live holder's lock.
@@ -92,6 +99,18 @@ pub static SCENES: &[Scene] = &[
     scene(Deed::Release, "", Before::Held),
     scene(Deed::Release, FLOCK, Before::Held),
     copied(Deed::Release, "", Before::Held),
+    scene(Deed::Suspend, "", Before::Held),
+    scene(Deed::Suspend, FLOCK, Before::Held),
+    scene(Deed::Suspend, "", Before::Suspender("")),
+    copied(Deed::Suspend, "", Before::Held),
+    scene(Deed::Resume, "", Before::Held),
+    scene(Deed::Resume, FLOCK, Before::Held),
+    scene(Deed::Resume, "", Before::Carried),
+    scene(Deed::Resume, FLOCK, Before::Carried),
+    scene(Deed::Resume, "", Before::Suspender("")),
+    copied(Deed::Resume, "", Before::Carried),
+    scene(Deed::Acquire, "", Before::Suspender("")),
+    scene(Deed::Acquire, FLOCK, Before::Suspender("")),
     scene(Deed::Acquire, "", Before::Crashed("")),
     scene(Deed::Acquire, FLOCK, Before::Crashed("")),
     scene(Deed::Acquire, "", Before::Crashed(FLOCK)),
@@ -143,6 +162,8 @@ pub fn of(deeds: &[Deed], links: bool) -> impl Iterator<Item = &'static Scene> {
 pub struct Cast {
     pub native: Option<Actor>,
     pub foreign: Option<Foreign>,
+    /// A process whose tenure is suspended as `s`.
+    pub suspended: Option<Actor>,
 }
 
 impl Scene {
@@ -155,7 +176,7 @@ impl Scene {
     fn fill(&self, target: &Path) -> Cast {
         let mut cast = Cast::default();
         match self.before {
-            Before::Nothing | Before::Held => {}
+            Before::Nothing | Before::Held | Before::Carried => {}
             Before::Shared => fs::set_permissions(target.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap(),
             Before::Idle => {
                 let (_strace, mut actor) = self.holder(target, "");
@@ -189,19 +210,32 @@ impl Scene {
             }
             Before::Holder(keys) => cast.native = Some(self.holder(target, keys).1),
             Before::ForeignHolder => cast.foreign = Some(Foreign::hold("python", target)),
+            Before::Suspender(keys) => {
+                let (_strace, mut actor) = self.holder(target, keys);
+                actor.must("suspend g s");
+                cast.suspended = Some(actor);
+            }
         }
         cast
     }
 
     /// Brings the actor under test to the state in which it can run the line.
     pub fn ready(&self, actor: &mut Actor, target: &Path) {
-        if matches!(self.deed, Deed::Acquire | Deed::Release) {
+        if matches!(self.deed, Deed::Acquire | Deed::Release | Deed::Suspend | Deed::Resume) {
             actor.must(&format!("open l {} {}", target.display(), self.keys));
         }
-        if self.deed == Deed::Release {
+        if matches!(self.deed, Deed::Release | Deed::Suspend | Deed::Resume) {
             let strace = handicap(actor, self);
             actor.must("acquire l g never");
             drop(strace);
+        }
+        if self.deed == Deed::Resume {
+            actor.must("suspend g s");
+        }
+        if self.before == Before::Carried {
+            let (_strace, mut other) = self.holder(target, self.keys);
+            other.must("release g");
+            other.finish();
         }
     }
 
@@ -210,6 +244,8 @@ impl Scene {
         match self.deed {
             Deed::Acquire => "acquire l g never".to_owned(),
             Deed::Release => "release g".to_owned(),
+            Deed::Suspend => "suspend g s".to_owned(),
+            Deed::Resume => "resume s g never".to_owned(),
             Deed::Clean => format!("clean {} idle_ms=0", target.parent().unwrap().display()),
             Deed::Break => format!("break {}", target.display()),
             Deed::Force => format!("break {} force", target.display()),
