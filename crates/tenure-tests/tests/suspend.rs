@@ -359,8 +359,22 @@ fn one_that_is_stopped_keeps_out_neither_short_waits_nor_shares_for_ever() {
         if keys == "style=flock" {
             let mut sharer = opened(&target, keys);
             until("a short wait is granted a share", || sharer.ask("share l g 20")["ok"] == true);
+            assert_eq!(to_come_back(&target), [0; 0], "the next process does not wait for it again");
+            sharer.must("check g");
             sharer.must("release g");
-            assert_eq!(to_come_back(&target), [actor.pid()], "a share writes no record");
+            // What else the record says stays.
+            let found = tenure::status(&target).unwrap();
+            assert!(found.state == State::Free && found.holder.is_none(), "{found:?}");
+            let mut next = opened(&target, keys);
+            assert!(next.must("share l g forever")["crashed"].is_null());
+            next.must("release g");
+            signal(actor.pid(), libc::SIGCONT);
+            assert_eq!(granted(&mut actor)["meanwhile"], "others");
+            actor.must("suspend g s");
+            let mut holder = holding(&target, keys);
+            resume_behind(&mut actor, &target, 0);
+            stop_without_lock(actor.pid());
+            holder.must("release g");
         }
         let mut other = opened(&target, keys);
         until("a short wait is granted", || other.ask("acquire l g 20")["ok"] == true);
@@ -369,6 +383,28 @@ fn one_that_is_stopped_keeps_out_neither_short_waits_nor_shares_for_ever() {
         other.must("acquire l g never");
         other.must("release g");
     }
+}
+
+/// A share that is held keeps a resumed tenure out, so others that share may not take its place from it.
+#[test]
+fn one_that_waits_for_a_share_is_not_forgotten_by_other_shares() {
+    let dir = folder();
+    let target = dir.path().join("t");
+    let mut actor = suspended(&target, "style=flock");
+    let mut sharers = [opened(&target, "style=flock"), opened(&target, "style=flock")];
+    sharers[0].must("share l g never");
+    resume_behind(&mut actor, &target, 0);
+    // After it has given way for its time.
+    sharers[1].must("share l g forever");
+    assert_eq!(to_come_back(&target), [actor.pid()]);
+    let mut waiter = waiting(&target, "style=flock", 1);
+    for mut sharer in sharers {
+        sharer.must("release g");
+    }
+    granted(&mut actor);
+    assert!(!waiter.has_answered());
+    actor.must("release g");
+    granted(&mut waiter);
 }
 
 #[test]

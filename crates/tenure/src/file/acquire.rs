@@ -17,7 +17,7 @@ use crate::file::history;
 use crate::file::lock_file::{self, Blocker, Published};
 use crate::file::paths::{IN_USE, LockPaths};
 use crate::file::prior::Prior;
-use crate::file::suspended::{self, Carried, Yielding};
+use crate::file::suspended::{self, Carried, Delayed, Yielding};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::request::Request;
 use crate::record::{PriorState, Record, SuspendedTenures};
@@ -45,6 +45,8 @@ pub(crate) enum GrantOutcome {
     TargetBusy,
     /// A suspended tenure that is being resumed goes first.
     GivesWay,
+    /// A share goes first, because none of the tenures of these fences took the lock in time. The record still names them.
+    SharesFirst(Vec<u64>),
 }
 
 pub(crate) fn lock_kind(request: &Request) -> LockKind {
@@ -109,7 +111,7 @@ fn attempt_with_retries(
                 unlock_all(cached);
                 Ok(Attempt::Busy(Some(blocker)))
             }
-            Ok(GrantOutcome::TargetBusy | GrantOutcome::GivesWay) => {
+            Ok(GrantOutcome::TargetBusy | GrantOutcome::GivesWay | GrantOutcome::SharesFirst(_)) => {
                 unlock_all(cached);
                 Ok(Attempt::Busy(None))
             }
@@ -140,11 +142,13 @@ pub(crate) fn try_grant(
     if request.shared {
         let options = &request.options;
         let prior = Prior::read(anchor, paths, stat)?;
-        // A share writes no record, so a list of suspended tenures stays.
-        if prior.names_suspended()
-            && matches!(suspended::carry_on(anchor, &prior, request, yielding), Carried::GivesWay)
-        {
-            return give_way(paths, cached, anchor, &prior, request);
+        if prior.names_suspended() {
+            // A share writes no record, so a list of suspended tenures stays.
+            match suspended::delay_share(anchor, &prior, request, yielding) {
+                None => {}
+                Some(Delayed::GivesWay) => return give_way(paths, cached, anchor, &prior, request),
+                Some(Delayed::Late(tenures)) => return Ok(GrantOutcome::SharesFirst(tenures)),
+            }
         }
         let previous = lock_file::crash_still_reported(paths, anchor, stat, &prior)?;
         let Some(target) = lock_target(paths, cached, request)? else { return Ok(GrantOutcome::TargetBusy) };

@@ -70,6 +70,58 @@ pub(crate) fn carry_on(
     }
 }
 
+/// Why a share is not granted although the lock is free.
+pub(crate) enum Delayed {
+    /// It gives way.
+    GivesWay,
+    /// It goes first, and so should every later one: none of the tenures of these fences took the lock in time.
+    Late(Vec<u64>),
+}
+
+/// As [`carry_on`], for a share, which writes no record. `None`: it goes first.
+#[cold]
+#[inline(never)]
+pub(crate) fn delay_share(
+    anchor: &Anchor,
+    prior: &Prior<'_>,
+    request: &Request,
+    yielding: &mut dyn FnMut(u64, &[u64]) -> Yielding,
+) -> Option<Delayed> {
+    let mut late = Vec::new();
+    let mut noting = |fence: u64, resumed: &[u64]| {
+        let answer = yielding(fence, resumed);
+        if answer == Yielding::ProceedAndForget {
+            late = resumed.to_vec();
+        }
+        answer
+    };
+    match carry_on(anchor, prior, request, &mut noting) {
+        Carried::GivesWay => Some(Delayed::GivesWay),
+        _ if late.is_empty() => None,
+        _ => Some(Delayed::Late(late)),
+    }
+}
+
+/// Drops the tenures of these fences from the list of the last record, in place: of the text, only those fences change, to one
+/// that no tenure has. The caller has the anchor's exclusive kernel lock.
+pub(crate) fn forget(anchor: &Anchor, prior: &Prior<'_>, fences: &[u64]) -> io::Result<()> {
+    if anchor.read_only {
+        return Ok(());
+    }
+    let text = prior.bytes();
+    for fence in fences {
+        // Of the list alone: the record's own fence ends a line, and the quotes of other texts are escaped.
+        let entry = format!("\"fence\": {fence}}}");
+        let Some(at) = text.windows(entry.len()).position(|found| found == entry.as_bytes()) else { continue };
+        let none = format!("\"fence\": {:<width$}}}", NO_TENURE, width = fence.to_string().len());
+        anchor.file.write_at(none.as_bytes(), at as u64)?;
+    }
+    Ok(())
+}
+
+/// A fence of no tenure: the first fence of a lock is a time, and only a clock of 1970 makes one so small.
+const NO_TENURE: u64 = 1;
+
 /// Returns the suspended tenures that a record names and whose process still means to resume them. `anchor` is the anchor.
 fn still_suspended(record: Option<&Record>, anchor: &File) -> Vec<SuspendedTenure> {
     let named = record.and_then(|record| record.native.as_ref()?.suspended.as_deref()).unwrap_or_default();

@@ -15,6 +15,8 @@ use crate::file::cached_files::CachedFiles;
 use crate::file::grant::Grant;
 use crate::file::lock_file::{self, Blocker};
 use crate::file::paths::LockPaths;
+use crate::file::prior::Prior;
+use crate::file::suspended;
 use crate::model::error::{Error, Result};
 use crate::model::holder::HolderKind;
 use crate::model::options::Options;
@@ -118,7 +120,10 @@ impl KernelWaiter<'_> {
             drop_anchor(cached);
             return Ok(Waited::Changed);
         };
-        let mut yielding = |fence: u64, resumed: &[u64]| giving_way.yielding(fence, resumed);
+        let mut yielding = |fence: u64, resumed: &[u64]| match request.shared {
+            true => giving_way.yielding_share(fence, resumed),
+            false => giving_way.yielding(fence, resumed),
+        };
         match try_grant(paths, cached, &anchor, &stat, request, &mut yielding, grant) {
             Ok(GrantOutcome::Granted) => {
                 // A share changes no record, so what was given stays given.
@@ -129,10 +134,16 @@ impl KernelWaiter<'_> {
             }
             Ok(GrantOutcome::GivesWay) => {
                 let before = read_head(&anchor);
+                let alone = !request.shared || lock_alone(cached);
                 unlock_all(cached);
                 let since = sys::moment();
                 await_grant(&anchor, &before, Pace::Slowing);
-                giving_way.gave(sys::moment().since(since));
+                giving_way.gave(sys::moment().since(since), alone);
+                Ok(Waited::Changed)
+            }
+            Ok(GrantOutcome::SharesFirst(tenures)) => {
+                giving_way.forgot();
+                forget_suspended(paths, cached, &tenures);
                 Ok(Waited::Changed)
             }
             Ok(GrantOutcome::TargetBusy) => self.wait_for_target(cached, head),
@@ -304,4 +315,31 @@ impl KernelWaiter<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns whether no other process has the lock, not even as a share. If so, the exclusive kernel lock of the anchor is left
+/// locked, and otherwise none. The request is one for a share.
+#[cold]
+fn lock_alone(cached: &mut CachedFiles) -> bool {
+    let lock = |file: &File| file.unlock().is_ok() && file.try_lock(LockKind::Exclusive).unwrap_or(false);
+    let alone = cached.anchor.as_ref().is_some_and(|anchor| lock(&anchor.file))
+        && cached.target.as_ref().is_some_and(|target| lock(&target.file) && target.file.unlock().is_ok());
+    if !alone {
+        unlock_all(cached);
+    }
+    alone
+}
+
+/// Drops the tenures of these fences from the list in the record of the lock, if no other process has it. Leaves no kernel lock.
+#[cold]
+fn forget_suspended(paths: &LockPaths, cached: &mut CachedFiles, fences: &[u64]) {
+    if lock_alone(cached)
+        && let Some(anchor) = &cached.anchor
+        && let Ok(Some(stat)) = anchor.current(paths)
+        && let Ok(prior) = Prior::read(anchor, paths, &stat)
+    {
+        // Otherwise the next process that shares finds them, and gives way as well.
+        let _ = suspended::forget(anchor, &prior, fences);
+    }
+    unlock_all(cached);
 }

@@ -2,7 +2,8 @@
 //!
 //! It unlocks, and queues again. That only orders: a tenure that is stopped keeps the process's waiters out for no longer than
 //! [`MAX_TIME`], in which the lock was free and no native took it. Then a waiter goes first, and its record forgets the
-//! tenure's place, so that no later acquire waits for it.
+//! tenure's place, so that no later acquire waits for it. A waiter for a share, which writes no record, changes the last one, but
+//! only if no other process shared the lock in all that time: such a share, and not the tenure, would have kept the lock.
 
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ struct Given {
     times: u32,
     /// Whether the waiter gives way to it now.
     now: bool,
+    /// Whether no other process had the lock in all of that time, so that the tenure could have taken it.
+    alone: bool,
+    /// Whether it was to be forgotten already.
+    late: bool,
 }
 
 impl Given {
@@ -53,7 +58,7 @@ impl GivingWay {
         }
         for &to in resumed {
             if since.given.iter().all(|given| given.to != to) {
-                since.given.push(Given { to, time: Duration::ZERO, times: 0, now: false });
+                since.given.push(Given { to, time: Duration::ZERO, times: 0, now: false, alone: true, late: false });
             }
         }
         let mut yielding = Yielding::ProceedAndForget;
@@ -66,13 +71,33 @@ impl GivingWay {
         yielding
     }
 
-    /// Notes that the waiter gave way for so long, to the tenures that [`yielding`](GivingWay::yielding) had last.
-    pub(crate) fn gave(&mut self, time: Duration) {
-        let given = self.0.iter_mut().flat_map(|since| &mut since.given);
-        for given in given.filter(|given| given.now) {
+    /// As [`yielding`](GivingWay::yielding), for a share. The tenures are forgotten only if all of them could have taken the
+    /// lock, and once.
+    pub(crate) fn yielding_share(&mut self, fence: u64, resumed: &[u64]) -> Yielding {
+        match self.yielding(fence, resumed) {
+            Yielding::ProceedAndForget if self.present().any(|given| !given.alone || given.late) => Yielding::Proceed,
+            other => other,
+        }
+    }
+
+    /// Returns the tenures that [`yielding`](GivingWay::yielding) had last.
+    fn present(&mut self) -> impl Iterator<Item = &mut Given> {
+        self.0.iter_mut().flat_map(|since| &mut since.given).filter(|given| given.now)
+    }
+
+    /// Notes that the waiter gave way for so long, to the tenures that [`yielding`](GivingWay::yielding) had last, and whether
+    /// no other process had the lock then.
+    pub(crate) fn gave(&mut self, time: Duration, alone: bool) {
+        for given in self.present() {
             given.time += time;
             given.times += 1;
+            given.alone &= alone;
         }
+    }
+
+    /// Notes that these tenures were to be forgotten, so that it is not tried again.
+    pub(crate) fn forgot(&mut self) {
+        self.present().for_each(|given| given.late = true);
     }
 }
 
@@ -87,7 +112,7 @@ mod tests {
     fn times(giving_way: &mut GivingWay, fence: u64, resumed: &[u64], each: Duration) -> u32 {
         let mut times = 0;
         while giving_way.yielding(fence, resumed) == Yielding::Yield {
-            giving_way.gave(each);
+            giving_way.gave(each, true);
             times += 1;
         }
         times
@@ -109,8 +134,28 @@ mod tests {
         assert_eq!(times(&mut giving_way, 7, &[2, 3, 4], TURN), 500);
         assert_eq!(times(&mut giving_way, 7, &[2], TURN), 0);
         assert_eq!(giving_way.yielding(7, &[5, 6]), Yielding::Yield);
-        giving_way.gave(TURN);
+        giving_way.gave(TURN, true);
         assert_eq!(times(&mut giving_way, 7, &[5], TURN), 499);
         assert_eq!(times(&mut giving_way, 7, &[6], TURN), 499, "it was not given way to meanwhile");
+    }
+
+    #[test]
+    fn a_share_forgets_once_and_only_what_could_have_taken_the_lock() {
+        for busy in [false, true] {
+            let mut giving_way = GivingWay::default();
+            let mut turns = 0;
+            let over = loop {
+                match giving_way.yielding_share(7, &[3]) {
+                    Yielding::Yield => giving_way.gave(TURN, !(busy && turns == 250)),
+                    over => break over,
+                }
+                turns += 1;
+            };
+            assert_eq!(turns, 500);
+            assert_eq!(over, if busy { Yielding::Proceed } else { Yielding::ProceedAndForget });
+            giving_way.forgot();
+            assert_eq!(giving_way.yielding_share(7, &[3]), Yielding::Proceed, "it was tried");
+            assert_eq!(giving_way.yielding_share(7, &[3, 4]), Yielding::Yield, "each has its time");
+        }
     }
 }

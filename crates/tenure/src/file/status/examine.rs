@@ -182,6 +182,11 @@ impl View<'_> {
         let id = found.id;
         let text = read_text(file, found.size).map_err(|error| self.paths.anchor_error("cannot be read", error))?;
         let content = record::read(&text);
+        let record = match &content {
+            Content::Record(record) => Some(record),
+            _ => None,
+        };
+        status.suspended = record.map(|record| self.suspended(record)).unwrap_or_default();
         let holders = self.holders(id);
         if holders.iter().any(|(_, shared)| *shared) {
             status.style = Style::Flock;
@@ -189,11 +194,6 @@ impl View<'_> {
             status.open_by = holders.iter().map(|(pid, _)| *pid).collect();
             return Ok(true);
         }
-        let record = match &content {
-            Content::Record(record) => Some(record),
-            _ => None,
-        };
-        status.suspended = record.map(|record| self.suspended(record)).unwrap_or_default();
         if let Some((pid, _)) = holders.first()
             && !record.is_some_and(|record| is_of_holder(record, *pid))
         {
