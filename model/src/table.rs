@@ -17,12 +17,9 @@ pub fn all() -> Vec<Config> {
         // Suspended tenures, which are resumed.
         Config { suspends: 1, ..sketch(3, 0, 1, 0, 0) },
         Config { suspends: 2, ..sketch(2, 0, 2, 1, 0) },
-        Config { suspends: 2, overtakes: 1, ..sketch(3, 0, 1, 0, 0) },
+        Config { suspends: 2, overtakes: 1, ..sketch(2, 0, 1, 0, 0) },
         Config { suspends: 1, ..sketch(2, 1, 1, 0, 0) },
         Config { suspends: 1, flock: 1, ..sketch(2, 0, 1, 0, 0) },
-        Config { suspends: 1, breaks: 1, ..advances(sketch(2, 0, 1, 0, 0)) },
-        Config { suspends: 1, wipes: 1, ..advances(sketch(2, 0, 1, 0, 0)) },
-        Config { suspends: 1, ..copies(sketch(2, 0, 2, 0, 0)) },
         // Beside foreign programs.
         sketch(2, 2, 2, 0, 0),
         sketch(2, 2, 2, 0, 1),
