@@ -1,4 +1,4 @@
-// Appends a line to a file under its lock, from Go by cgo.
+// Appends a line to each of several files while it holds the locks of all of them, from Go by cgo.
 package main
 
 /*
@@ -30,43 +30,65 @@ func failure(code C.tenure_code, err *C.tenure_error) error {
 	return fmt.Errorf("%s", message)
 }
 
-// With runs work while it holds the lock of target.
-func With(target string, timeout time.Duration, work func(fence uint64) error) error {
-	// The lock knows which thread holds it, so this goroutine keeps its thread.
+// With runs work while it holds the locks of all targets, at least one. It gets their fences, in the order of the targets.
+func With(targets []string, timeout time.Duration, work func(fences []uint64) error) error {
+	// A lock knows which thread holds it, so this goroutine keeps its thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	path := C.CString(target)
-	defer C.free(unsafe.Pointer(path))
-	var lock *C.tenure_lock
-	var guard *C.tenure_guard
 	var err *C.tenure_error
-	if code := C.tenure_open(path, nil, &lock, &err); code != C.TENURE_OK {
+	locks := make([]*C.tenure_lock, len(targets))
+	for i, target := range targets {
+		path := C.CString(target)
+		defer C.free(unsafe.Pointer(path))
+		if code := C.tenure_open(path, nil, &locks[i], &err); code != C.TENURE_OK {
+			return failure(code, err)
+		}
+		defer C.tenure_lock_free(locks[i])
+	}
+	guards := make([]*C.tenure_guard, len(targets))
+	count := C.size_t(len(targets))
+	code := C.tenure_acquire_all(&locks[0], count, C.int64_t(timeout.Milliseconds()), &guards[0], &err)
+	if code != C.TENURE_OK {
 		return failure(code, err)
 	}
-	defer C.tenure_lock_free(lock)
-	if code := C.tenure_acquire(lock, C.int64_t(timeout.Milliseconds()), &guard, &err); code != C.TENURE_OK {
-		return failure(code, err)
+	fences := make([]uint64, len(targets))
+	for i, guard := range guards {
+		fences[i] = uint64(C.tenure_fence(guard))
 	}
-	failed := work(uint64(C.tenure_fence(guard)))
-	if code := C.tenure_release(guard, &err); code != C.TENURE_OK && failed == nil {
-		return failure(code, err)
+	failed := work(fences)
+	for _, guard := range guards {
+		if code := C.tenure_release(guard, &err); code != C.TENURE_OK {
+			if lost := failure(code, err); failed == nil {
+				failed = lost
+			}
+		}
 	}
 	return failed
 }
 
+func appendLine(path, line string) error {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = fmt.Fprintln(file, line)
+	return err
+}
+
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: append FILE LINE")
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: append LINE FILE..")
 		os.Exit(64)
 	}
-	err := With(os.Args[1], 10*time.Second, func(uint64) error {
-		file, err := os.OpenFile(os.Args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
+	line, files := os.Args[1], os.Args[2:]
+	err := With(files, 10*time.Second, func([]uint64) error {
+		for _, file := range files {
+			if err := appendLine(file, line); err != nil {
+				return err
+			}
 		}
-		defer file.Close()
-		_, err = fmt.Fprintln(file, os.Args[2])
-		return err
+		return nil
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "append:", err)

@@ -1,4 +1,4 @@
-# Appends a line to a file under its lock, from Ruby by fiddle.
+# Appends a line to each of several files while it holds the locks of all of them, from Ruby by fiddle.
 require "fiddle/import"
 
 # The functions of libtenure that this program uses.
@@ -6,7 +6,7 @@ module Native
   extend Fiddle::Importer
   dlload ENV.fetch("TENURE_LIBRARY", "libtenure.so.0.1")
   extern "int tenure_open(const char *, void *, void **, void **)"
-  extern "int tenure_acquire(void *, long long, void **, void **)"
+  extern "int tenure_acquire_all(void *, size_t, long long, void *, void **)"
   extern "int tenure_release(void *, void **)"
   extern "unsigned long long tenure_fence(void *)"
   extern "void tenure_lock_free(void *)"
@@ -14,33 +14,33 @@ module Native
   extern "void tenure_error_free(void *)"
 end
 
-# A lock of a path.
+# Locks of paths.
 class Tenure
   class Error < StandardError; end
   class Busy < Error; end
 
   BUSY = 1
 
-  # Runs the block with the fence while it holds the lock of +target+; waits for +timeout+ seconds at most.
-  def self.with(target, timeout: 10)
-    lock = place { |lock, error| Native.tenure_open(target, nil, lock, error) }
-    begin
-      guard = place { |guard, error| Native.tenure_acquire(lock, (timeout * 1000).to_i, guard, error) }
-      begin
-        yield Native.tenure_fence(guard)
-      ensure
-        Native.tenure_release(guard, nil)
-      end
-    ensure
-      Native.tenure_lock_free(lock)
+  # Runs the block while it holds the locks of all +targets+, with their fences; waits for +timeout+ seconds at most.
+  def self.with(*targets, timeout: 10)
+    locks = []
+    guards = []
+    targets.each { |target| locks += places(1) { |lock, error| Native.tenure_open(target, nil, lock, error) } }
+    list = locks.map(&:to_i).pack("J*")
+    guards = places(locks.length) do |place, error|
+      Native.tenure_acquire_all(list, locks.length, (timeout * 1000).to_i, place, error)
     end
+    yield(*guards.map { |guard| Native.tenure_fence(guard) })
+  ensure
+    guards.each { |guard| Native.tenure_release(guard, nil) }
+    locks.each { |lock| Native.tenure_lock_free(lock) }
   end
 
-  # Calls a function that writes an object and an error to places, and returns the object.
-  private_class_method def self.place
-    object, error = Array.new(2) { Fiddle::Pointer.malloc(Fiddle::SIZEOF_VOIDP, Fiddle::RUBY_FREE) }
-    code = yield object, error
-    return object.ptr if code.zero?
+  # Calls a function that writes objects and an error to places, and returns the objects.
+  private_class_method def self.places(count)
+    objects, error = [count, 1].map { |size| Fiddle::Pointer.malloc(size * Fiddle::SIZEOF_VOIDP, Fiddle::RUBY_FREE) }
+    code = yield objects, error
+    return Array.new(count) { |at| (objects + at * Fiddle::SIZEOF_VOIDP).ptr } if code.zero?
 
     message = Native.tenure_error_message(error.ptr).to_s.force_encoding("UTF-8")
     Native.tenure_error_free(error.ptr)
@@ -48,10 +48,10 @@ class Tenure
   end
 end
 
-abort "usage: append FILE LINE" unless ARGV.length == 2
-file, line = ARGV
+abort "usage: append LINE FILE.." unless ARGV.length >= 2
+line, *files = ARGV
 begin
-  Tenure.with(file) { File.write(file, "#{line}\n", mode: "a") }
+  Tenure.with(*files) { files.each { |file| File.write(file, "#{line}\n", mode: "a") } }
 rescue Tenure::Busy => e
   warn "append: #{e.message}"
   exit 75

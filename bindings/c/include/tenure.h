@@ -27,6 +27,7 @@
 #define TENURE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 // The timeout of an acquire that waits for as long as it takes.
@@ -105,6 +106,10 @@ typedef enum {
   TENURE_MEANWHILE_UNKNOWN = 2,
 } tenure_meanwhile;
 
+// An acquire that is under way: `tenure_begin`. Free it with `tenure_acquiring_free`, which ends the wait. One thread uses it at a
+// time. In a forked child it acquires nothing.
+typedef struct tenure_acquiring tenure_acquiring;
+
 // An error: its code, and a sentence that names the path, the holder, the likely cause and a remedy. Free it with
 // `tenure_error_free`.
 typedef struct tenure_error tenure_error;
@@ -126,6 +131,42 @@ extern "C" {
 // Returns the version of the library, such as `0.1.0`. The text is static.
 const char *tenure_version(void);
 
+// Starts to acquire a lock, without waiting for its holder, for an event loop and for a wait that the program may end: wait until
+// `tenure_acquiring_fd` is readable or `tenure_acquiring_left` is over, then call `tenure_acquiring_poll`. `timeout` is that of
+// `tenure_acquire`. It has a place in the queue until `tenure_acquiring_free`.
+//
+// It belongs to no thread: two acquires of one thread exclude each other, none is a `TENURE_WOULD_DEADLOCK`, and any thread may
+// release the guard.
+tenure_code tenure_begin(const tenure_lock *lock,
+                         int64_t timeout,
+                         tenure_acquiring **acquiring,
+                         tenure_error **error);
+
+// Starts to acquire a shared lock: as `tenure_begin`, for what `tenure_acquire_shared` acquires.
+tenure_code tenure_begin_shared(const tenure_lock *lock,
+                                int64_t timeout,
+                                tenure_acquiring **acquiring,
+                                tenure_error **error);
+
+// Returns the descriptor that is readable when `tenure_acquiring_poll` should be called. It stays the library's: do not read from
+// it, and do not close it. It is closed by `tenure_acquiring_free`. -1 for `NULL`.
+int32_t tenure_acquiring_fd(const tenure_acquiring *acquiring);
+
+// Returns the milliseconds, rounded up, after which `tenure_acquiring_poll` should be called even if the descriptor is not
+// readable: 0 once the timeout is over, -1 if the wait has no limit, or has one that it ends by itself, as for a server.
+int64_t tenure_acquiring_left(const tenure_acquiring *acquiring);
+
+// Writes the guard to `guard`, or `NULL` while the lock is busy: both are `TENURE_OK`. Does not block.
+//
+// Fails as `tenure_acquire`; with `TENURE_BUSY` once the timeout is over. After a guard and after an error the acquire has ended,
+// and only `tenure_acquiring_free` is left; a further call fails with `TENURE_INVALID_ARGUMENT`.
+tenure_code tenure_acquiring_poll(tenure_acquiring *acquiring,
+                                  tenure_guard **guard,
+                                  tenure_error **error);
+
+// Ends the wait, if it lasts, and frees the acquire. A lock that was granted and not polled is released.
+void tenure_acquiring_free(tenure_acquiring *acquiring);
+
 // Returns the code of an error; `TENURE_OK` for `NULL`.
 tenure_code tenure_error_code(const tenure_error *error);
 
@@ -139,6 +180,16 @@ int64_t tenure_error_holder_pid(const tenure_error *error);
 // Returns the holder that an error names, as JSON (the `holder` of `tenure status --json`), valid until the error is freed;
 // `NULL` if it names none.
 const char *tenure_error_holder_json(const tenure_error *error);
+
+// Returns the circle of waits that a `TENURE_WOULD_DEADLOCK` found, as a sentence that names each program, the lock that it holds
+// and the one that it waits for; `NULL` if the error has none. Valid until the error is freed. Control characters of other
+// programs' texts are escaped.
+const char *tenure_error_circle(const tenure_error *error);
+
+// Returns the circle of waits that a `TENURE_WOULD_DEADLOCK` found, as JSON (one of the `deadlocks` of
+// `tenure status --deadlocks --json`), valid until the error is freed; `NULL` if the error has none. The last wait of the circle
+// is the one that failed.
+const char *tenure_error_circle_json(const tenure_error *error);
 
 // Returns the system's error number (`errno`); 0 if the system reported no error.
 int tenure_error_errno(const tenure_error *error);
@@ -206,6 +257,45 @@ tenure_code tenure_resume(tenure_guard *guard,
                           tenure_meanwhile *meanwhile,
                           tenure_error **error);
 
+// Writes a descriptor to `fd` that becomes readable when the lock is lost: within about a second of the loss, or as soon as the
+// longest hold ends it (`TENURE_OVERRUN_REVOKE`). Then `tenure_check` fails. For `poll(2)` and event loops, so that the work
+// under the lock can be stopped.
+//
+// It stays the library's: do not read from it, and do not close it. It is closed when the guard is freed or released, and each
+// call for one guard writes the same. It stays silent while the lock is suspended. Fails with `TENURE_LOST` if the lock is
+// suspended or was given up.
+tenure_code tenure_lost_fd(tenure_guard *guard,
+                           int32_t *fd,
+                           tenure_error **error);
+
+// Returns this holder as other programs see it, as JSON (the `holder` of `tenure status --json`); `NULL` if the guard holds
+// nothing. Free the text with `tenure_text_free`.
+char *tenure_holder_json(const tenure_guard *guard);
+
+// Returns the record of the lock as other programs can read it in the lock file, as JSON: `{}` for a lock without one, `NULL` if
+// the guard holds nothing. Free the text with `tenure_text_free`.
+char *tenure_record_json(const tenure_guard *guard);
+
+// Returns whether the lock is one on a server, whose lease may end. Writes to `lost_in`, unless that is `NULL`, the milliseconds
+// until `tenure_check` fails if the lease is not renewed, and to `free_in`, unless that is `NULL`, those until the server may
+// grant the lock to another holder: the work under the lock must have stopped by then.
+bool tenure_lease(const tenure_guard *guard,
+                  int64_t *lost_in,
+                  int64_t *free_in);
+
+// Updates the date by which programs that know only lock files detect a stale one. The library does so by itself, unless
+// `tenure_options_set_refresh_interval` says otherwise.
+tenure_code tenure_refresh(const tenure_guard *guard,
+                           tenure_error **error);
+
+// Records the command that this holder runs under the lock and whose end it waits for, by its pid. `line`, its command line, may
+// be `NULL`. Others see both processes, and an acquire by that command, or by a process that it starts, fails at once with
+// `TENURE_WOULD_DEADLOCK` instead of waiting for itself.
+tenure_code tenure_set_command(const tenure_guard *guard,
+                               int64_t pid,
+                               const char *line,
+                               tenure_error **error);
+
 // Opens the lock of `target`, any path, which need not exist. Nothing is locked yet. `options` may be `NULL` for the default
 // ones.
 tenure_code tenure_open(const char *target,
@@ -229,6 +319,20 @@ tenure_code tenure_acquire(const tenure_lock *lock,
 // Acquires a shared lock, which excludes exclusive ones alone. It needs `TENURE_STYLE_FLOCK`, or a server's target.
 // Otherwise as `tenure_acquire`.
 tenure_code tenure_acquire_shared(const tenure_lock *lock, int64_t timeout, tenure_guard **guard, tenure_error **error);
+
+// Acquires several locks, all or none: of files, of servers, or both. Writes their guards to `guards`, a place for `count`
+// pointers, in the order of `locks`. `timeout`, as in `tenure_acquire`, is that of all of them together.
+//
+// All programs acquire in the same order, as `tenure run` with several targets does, whatever the order of `locks`. So they never
+// wait for each other in a circle. With a `count` of 0 nothing is acquired.
+//
+// Fails as the first acquire that fails; those before it are released by then, and all `guards` are `NULL`. Fails with
+// `TENURE_INVALID_TARGET` if a lock is named twice.
+tenure_code tenure_acquire_all(const tenure_lock *const *locks,
+                               size_t count,
+                               int64_t timeout,
+                               tenure_guard **guards,
+                               tenure_error **error);
 
 // Returns the default options.
 tenure_options *tenure_options_new(void);
@@ -254,6 +358,22 @@ tenure_code tenure_options_set_overrun(tenure_options *options, int32_t overrun,
 
 // Sets the age, in milliseconds, from which on a live holder's lock may be stolen. By default a lock is never stolen.
 tenure_code tenure_options_set_steal_after(tenure_options *options, uint64_t milliseconds, tenure_error **error);
+
+// Sets how often the date is updated by which programs that know only lock files detect a stale one, in milliseconds. 600000 (10
+// minutes) by default, and at most a third of the longest hold. With `UINT64_MAX` only `tenure_refresh` updates it, which saves
+// a thread of the library.
+tenure_code tenure_options_set_refresh_interval(tenure_options *options,
+                                                uint64_t milliseconds,
+                                                tenure_error **error);
+
+// Sets the age from which on reports call a record `too-old`, in milliseconds. 1800000 (30 minutes) by default. No lock is taken
+// over for it.
+tenure_code tenure_options_set_stale_after(tenure_options *options,
+                                           uint64_t milliseconds,
+                                           tenure_error **error);
+
+// Sets the age from which on a lock file without a valid pid may be taken over, in milliseconds. 5000 by default.
+tenure_code tenure_options_set_malformed_grace(tenure_options *options, uint64_t milliseconds, tenure_error **error);
 
 // Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard. Off by
 // default.
@@ -329,6 +449,18 @@ tenure_code tenure_slots(const char *target,
 tenure_code tenure_history(const char *target,
                            char **json,
                            tenure_error **error);
+
+// Writes the circles of waits in which a lock in `dir` has a part to `json`, in the form of `tenure status --deadlocks --json`:
+// each program of a circle holds a lock and waits for the next one's, so that none of them goes on. With `recursive` it also
+// looks into the folders below. Free the text with `tenure_text_free`.
+//
+// An acquire that would close a circle fails at once (`tenure_error_circle_json`), so these are of programs that turned that
+// check off. Only what is proven is reported: no acquires of `tenure_begin`, and no programs that only know `flock(2)`. Fails
+// with `TENURE_UNSUPPORTED` for a server.
+tenure_code tenure_deadlocks(const char *dir,
+                             bool recursive,
+                             char **json,
+                             tenure_error **error);
 
 // Breaks the lock of `target` on an operator's decision. The lock of a live holder, or of one whose liveness is unknown, is
 // refused with `TENURE_BUSY` without `force`; two processes may then work at once. `broken` may be `NULL`; otherwise it becomes

@@ -1,6 +1,7 @@
 //! The calls of C: reading their arguments, writing their results, and returning codes.
 
 use std::ffi::{CStr, OsStr, c_char};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,55 @@ pub(crate) unsafe fn put<T>(place: *mut T, value: T, name: &str) -> Result<(), F
     // SAFETY: the caller guarantees that the place is valid for a write.
     unsafe { place.write(value) };
     Ok(())
+}
+
+/// Returns the `count` objects to which the pointers at `objects` point. `NULL` is an error, there and among them.
+///
+/// # Safety
+///
+/// `objects` is `NULL` or has `count` pointers, each as [`object`] requires.
+pub(crate) unsafe fn objects<'a, T>(objects: *const *const T, count: usize, name: &str) -> Result<Vec<&'a T>, Failure> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    check_count::<*const T>(count, name)?;
+    if objects.is_null() {
+        return Err(Failure::argument(format!("{name} is NULL")));
+    }
+    // SAFETY: the caller guarantees that many pointers, whose size was just checked.
+    let pointers = unsafe { std::slice::from_raw_parts(objects, count) };
+    let numbered = pointers.iter().enumerate();
+    // SAFETY: the caller guarantees that each is NULL or an object that is alive.
+    numbered.map(|(at, pointer)| unsafe { object(*pointer, &format!("{name}[{at}]")) }).collect()
+}
+
+/// Returns the `count` places at `places`, which have no values yet.
+///
+/// # Safety
+///
+/// `places` is `NULL` or valid for `count` writes, and nothing else uses it during `'a`.
+pub(crate) unsafe fn places<'a, T>(
+    places: *mut *mut T,
+    count: usize,
+    name: &str,
+) -> Result<&'a mut [MaybeUninit<*mut T>], Failure> {
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    check_count::<*mut T>(count, name)?;
+    if places.is_null() {
+        return Err(Failure::argument(format!("{name} is NULL")));
+    }
+    // SAFETY: the caller guarantees that many places, whose size was just checked. `MaybeUninit` needs no value in them.
+    Ok(unsafe { std::slice::from_raw_parts_mut(places.cast::<MaybeUninit<*mut T>>(), count) })
+}
+
+/// Fails for more values than a memory can have, such as a negative number that C made unsigned.
+fn check_count<T>(count: usize, name: &str) -> Result<(), Failure> {
+    match count.checked_mul(size_of::<T>()) {
+        Some(size) if isize::try_from(size).is_ok() => Ok(()),
+        _ => Err(Failure::argument(format!("count is {count}, which is more than {name} can have"))),
+    }
 }
 
 /// Runs the body of a function, and returns its code. An error is also written to `error`, unless that is `NULL`. A panic of

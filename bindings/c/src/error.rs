@@ -51,6 +51,8 @@ pub struct TenureError {
     message: CString,
     holder: Option<CString>,
     holder_pid: i64,
+    circle: Option<CString>,
+    circle_json: Option<CString>,
     errno: c_int,
 }
 
@@ -60,6 +62,8 @@ pub(crate) enum Failure {
     Argument(String),
     /// The lock is not held by the guard any more.
     Lost(String),
+    /// A failed call of the system, with what it was for.
+    System(&'static str, std::io::Error),
     Internal(String),
 }
 
@@ -80,6 +84,7 @@ impl Failure {
         match self {
             Failure::Argument(_) => TenureCode::TENURE_INVALID_ARGUMENT,
             Failure::Lost(_) => TenureCode::TENURE_LOST,
+            Failure::System(..) => TenureCode::TENURE_IO,
             Failure::Internal(_) => TenureCode::TENURE_INTERNAL,
             Failure::Library(error) => match error.kind() {
                 ErrorKind::Busy => TenureCode::TENURE_BUSY,
@@ -109,20 +114,25 @@ impl TenureError {
     pub(crate) fn of(failure: Failure) -> TenureError {
         let code = failure.code();
         let text = |text: String| raw::c_text(&text);
+        let plain = |message, errno| TenureError {
+            code,
+            message: text(message),
+            holder: None,
+            holder_pid: 0,
+            circle: None,
+            circle_json: None,
+            errno,
+        };
         match failure {
-            Failure::Argument(message) | Failure::Lost(message) => {
-                TenureError { code, message: text(message), holder: None, holder_pid: 0, errno: 0 }
-            }
-            Failure::Internal(message) => {
-                let message = text(format!("tenure failed by a fault of its own: {message}"));
-                TenureError { code, message, holder: None, holder_pid: 0, errno: 0 }
-            }
+            Failure::Argument(message) | Failure::Lost(message) => plain(message, 0),
+            Failure::Internal(message) => plain(format!("tenure failed by a fault of its own: {message}"), 0),
+            Failure::System(what, error) => plain(format!("{what}: {error}"), error.raw_os_error().unwrap_or(0)),
             Failure::Library(error) => TenureError {
-                code,
-                message: text(error.to_string()),
                 holder: error.holder().and_then(|holder| serde_json::to_string(holder).ok()).map(text),
                 holder_pid: error.holder().and_then(tenure::Holder::pid).unwrap_or(0),
-                errno: error.io_error().and_then(std::io::Error::raw_os_error).unwrap_or(0),
+                circle: error.circle().map(ToString::to_string).map(text),
+                circle_json: error.circle().and_then(|circle| serde_json::to_string(circle).ok()).map(text),
+                ..plain(error.to_string(), error.io_error().and_then(std::io::Error::raw_os_error).unwrap_or(0))
             },
         }
     }
@@ -157,6 +167,26 @@ pub unsafe extern "C" fn tenure_error_holder_json(error: *const TenureError) -> 
     // SAFETY: the caller guarantees an error that is alive.
     let holder = unsafe { error.as_ref() }.and_then(|error| error.holder.as_deref());
     holder.map_or(std::ptr::null(), CStr::as_ptr)
+}
+
+/// Returns the circle of waits that a `TENURE_WOULD_DEADLOCK` found, as a sentence that names each program, the lock that it holds
+/// and the one that it waits for; `NULL` if the error has none. Valid until the error is freed. Control characters of other
+/// programs' texts are escaped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_error_circle(error: *const TenureError) -> *const c_char {
+    // SAFETY: the caller guarantees an error that is alive.
+    let circle = unsafe { error.as_ref() }.and_then(|error| error.circle.as_deref());
+    circle.map_or(std::ptr::null(), CStr::as_ptr)
+}
+
+/// Returns the circle of waits that a `TENURE_WOULD_DEADLOCK` found, as JSON (one of the `deadlocks` of
+/// `tenure status --deadlocks --json`), valid until the error is freed; `NULL` if the error has none. The last wait of the circle
+/// is the one that failed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_error_circle_json(error: *const TenureError) -> *const c_char {
+    // SAFETY: the caller guarantees an error that is alive.
+    let circle = unsafe { error.as_ref() }.and_then(|error| error.circle_json.as_deref());
+    circle.map_or(std::ptr::null(), CStr::as_ptr)
 }
 
 /// Returns the system's error number (`errno`); 0 if the system reported no error.

@@ -7,6 +7,7 @@ use tenure::{Guard, Meanwhile, Previous, Suspended};
 
 use crate::call;
 use crate::error::{Failure, TenureCode, TenureError};
+use crate::loss::Loss;
 use crate::raw;
 use crate::wait::wait;
 
@@ -15,6 +16,8 @@ use crate::wait::wait;
 pub struct TenureGuard {
     state: State,
     target: PathBuf,
+    /// Made by the first `tenure_lost_fd`.
+    loss: Option<Loss>,
 }
 
 /// The state of the lock.
@@ -40,10 +43,10 @@ pub enum TenureMeanwhile {
 
 impl TenureGuard {
     pub(crate) fn of(guard: Guard) -> TenureGuard {
-        TenureGuard { target: guard.target().to_owned(), state: State::Held(guard) }
+        TenureGuard { target: guard.target().to_owned(), state: State::Held(guard), loss: None }
     }
 
-    fn held(&self) -> Result<&Guard, Failure> {
+    pub(crate) fn held(&self) -> Result<&Guard, Failure> {
         match &self.state {
             State::Held(guard) => Ok(guard),
             State::Suspended(_) => Err(self.lost("the lock is suspended")),
@@ -185,6 +188,9 @@ pub unsafe extern "C" fn tenure_suspend(guard: *mut TenureGuard, error: *mut *mu
             _ => {}
         }
         let State::Held(held) = std::mem::replace(&mut guard.state, State::Over) else { return guard.held().map(drop) };
+        if let Some(loss) = &mut guard.loss {
+            loss.pause();
+        }
         guard.state = State::Suspended(held.suspend()?);
         Ok(())
     };
@@ -220,12 +226,45 @@ pub unsafe extern "C" fn tenure_resume(
             Meanwhile::Others => TenureMeanwhile::TENURE_MEANWHILE_OTHERS,
             _ => TenureMeanwhile::TENURE_MEANWHILE_UNKNOWN,
         };
+        if let Some(loss) = &mut guard.loss {
+            loss.watch(&resumed.guard);
+        }
         guard.state = State::Held(resumed.guard);
         if !meanwhile.is_null() {
             // SAFETY: the caller guarantees that the place is NULL or valid for a write.
             unsafe { meanwhile.write(known) };
         }
         Ok(())
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
+}
+
+/// Writes a descriptor to `fd` that becomes readable when the lock is lost: within about a second of the loss, or as soon as the
+/// longest hold ends it (`TENURE_OVERRUN_REVOKE`). Then `tenure_check` fails. For `poll(2)` and event loops, so that the work
+/// under the lock can be stopped.
+///
+/// It stays the library's: do not read from it, and do not close it. It is closed when the guard is freed or released, and each
+/// call for one guard writes the same. It stays silent while the lock is suspended. Fails with `TENURE_LOST` if the lock is
+/// suspended or was given up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_lost_fd(
+    guard: *mut TenureGuard,
+    fd: *mut i32,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees that the place is NULL or valid for a write.
+        unsafe { call::put(fd, -1, "fd") }?;
+        // SAFETY: the caller guarantees a guard that is alive, and that no other thread uses it.
+        let guard = unsafe { guard.as_mut() }.ok_or_else(|| Failure::argument("guard is NULL"))?;
+        let held = guard.held()?;
+        if guard.loss.is_none() {
+            guard.loss = Some(Loss::of(held)?);
+        }
+        let descriptor = guard.loss.as_ref().map_or(-1, Loss::descriptor);
+        // SAFETY: as above.
+        unsafe { call::put(fd, descriptor, "fd") }
     };
     // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
     unsafe { call::run(error, body) }

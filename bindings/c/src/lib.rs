@@ -15,10 +15,14 @@
 
 #![allow(clippy::missing_safety_doc, reason = "the contract above is that of every function")]
 
+mod acquiring;
+mod bell;
 mod call;
 mod error;
 mod guard;
+mod holder;
 mod lock;
+mod loss;
 mod options;
 mod raw;
 mod status;
@@ -26,8 +30,10 @@ mod wait;
 
 use std::ffi::{CStr, c_char};
 
+pub use acquiring::*;
 pub use error::*;
 pub use guard::*;
+pub use holder::*;
 pub use lock::*;
 pub use options::*;
 pub use raw::tenure_text_free;

@@ -12,7 +12,7 @@ use crate::raw;
 use crate::wait::wait;
 
 /// A lock, opened once and acquired many times, by several threads at once. Free it with `tenure_lock_free`.
-pub struct TenureLock(Lock);
+pub struct TenureLock(pub(crate) Lock);
 
 /// The timeout of an acquire that waits for as long as it takes.
 pub const TENURE_WAIT_FOREVER: i64 = -1;
@@ -77,6 +77,40 @@ pub unsafe extern "C" fn tenure_acquire_shared(
 ) -> TenureCode {
     // SAFETY: the contract of the crate.
     unsafe { acquire(lock, guard, error, |lock| lock.acquire_shared(wait(timeout))) }
+}
+
+/// Acquires several locks, all or none: of files, of servers, or both. Writes their guards to `guards`, a place for `count`
+/// pointers, in the order of `locks`. `timeout`, as in `tenure_acquire`, is that of all of them together.
+///
+/// All programs acquire in the same order, as `tenure run` with several targets does, whatever the order of `locks`. So they never
+/// wait for each other in a circle. With a `count` of 0 nothing is acquired.
+///
+/// Fails as the first acquire that fails; those before it are released by then, and all `guards` are `NULL`. Fails with
+/// `TENURE_INVALID_TARGET` if a lock is named twice.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_acquire_all(
+    locks: *const *const TenureLock,
+    count: usize,
+    timeout: i64,
+    guards: *mut *mut TenureGuard,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let body = || {
+        // SAFETY: the caller guarantees that `guards` is NULL or valid for that many writes.
+        let guards = unsafe { call::places(guards, count, "guards") }?;
+        guards.iter_mut().for_each(|guard| {
+            guard.write(std::ptr::null_mut());
+        });
+        // SAFETY: the caller guarantees that `locks` is NULL or has that many pointers.
+        let locks = unsafe { call::objects(locks, count, "locks") }?;
+        let acquired = tenure::acquire_all(locks.into_iter().map(|lock: &TenureLock| &lock.0), wait(timeout))?;
+        for (place, guard) in guards.iter_mut().zip(acquired) {
+            place.write(raw::give(TenureGuard::of(guard)));
+        }
+        Ok(())
+    };
+    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
+    unsafe { call::run(error, body) }
 }
 
 /// Acquires by `how`.

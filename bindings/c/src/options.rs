@@ -132,6 +132,46 @@ pub unsafe extern "C" fn tenure_options_set_steal_after(
     unsafe { set(options, error, |options| Ok(options.stale_policy(policy))) }
 }
 
+/// Sets how often the date is updated by which programs that know only lock files detect a stale one, in milliseconds. 600000 (10
+/// minutes) by default, and at most a third of the longest hold. With `UINT64_MAX` only `tenure_refresh` updates it, which saves
+/// a thread of the library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_refresh_interval(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    let interval = match milliseconds {
+        u64::MAX => Duration::MAX,
+        milliseconds => Duration::from_millis(milliseconds),
+    };
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.refresh_interval(interval))) }
+}
+
+/// Sets the age from which on reports call a record `too-old`, in milliseconds. 1800000 (30 minutes) by default. No lock is taken
+/// over for it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_stale_after(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.stale_after(Duration::from_millis(milliseconds)))) }
+}
+
+/// Sets the age from which on a lock file without a valid pid may be taken over, in milliseconds. 5000 by default.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_options_set_malformed_grace(
+    options: *mut TenureOptions,
+    milliseconds: u64,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    // SAFETY: the contract of the crate.
+    unsafe { set(options, error, |options| Ok(options.malformed_grace(Duration::from_millis(milliseconds)))) }
+}
+
 /// Sets whether this process may acquire the lock again while it holds it. The tenure then ends with the last guard. Off by
 /// default.
 #[unsafe(no_mangle)]

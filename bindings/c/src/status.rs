@@ -61,7 +61,7 @@ pub unsafe extern "C" fn tenure_slots(
     error: *mut *mut TenureError,
 ) -> TenureCode {
     // SAFETY: the contract of the crate.
-    unsafe { list_of(target, json, error, |target| to_json(&tenure::slots(target)?)) }
+    unsafe { list_of(target, json, error, "target", |target| to_json(&tenure::slots(target)?)) }
 }
 
 /// Writes the history of the lock of `target` to `json`: a list of who held it when and which waits failed, the oldest first,
@@ -74,26 +74,52 @@ pub unsafe extern "C" fn tenure_history(
     error: *mut *mut TenureError,
 ) -> TenureCode {
     // SAFETY: the contract of the crate.
-    unsafe { list_of(target, json, error, |target| to_json(&tenure::history(target)?)) }
+    unsafe { list_of(target, json, error, "target", |target| to_json(&tenure::history(target)?)) }
 }
 
-/// Writes what `list` makes of `target` to `json`.
+/// Writes the circles of waits in which a lock in `dir` has a part to `json`, in the form of `tenure status --deadlocks --json`:
+/// each program of a circle holds a lock and waits for the next one's, so that none of them goes on. With `recursive` it also
+/// looks into the folders below. Free the text with `tenure_text_free`.
+///
+/// An acquire that would close a circle fails at once (`tenure_error_circle_json`), so these are of programs that turned that
+/// check off. Only what is proven is reported: no acquires of `tenure_begin`, and no programs that only know `flock(2)`. Fails
+/// with `TENURE_UNSUPPORTED` for a server.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tenure_deadlocks(
+    dir: *const c_char,
+    recursive: bool,
+    json: *mut *mut c_char,
+    error: *mut *mut TenureError,
+) -> TenureCode {
+    #[derive(serde::Serialize)]
+    struct DeadlocksJson {
+        deadlocks: Vec<tenure::Circle>,
+    }
+    let found = |dir: &Path| {
+        to_json(&DeadlocksJson { deadlocks: tenure::deadlocks(dir, &ListOptions::default().recursive(recursive))? })
+    };
+    // SAFETY: the contract of the crate.
+    unsafe { list_of(dir, json, error, "dir", found) }
+}
+
+/// Writes what `list` makes of the path to `json`.
 ///
 /// # Safety
 ///
 /// As `tenure_status`.
 unsafe fn list_of(
-    target: *const c_char,
+    path: *const c_char,
     json: *mut *mut c_char,
     error: *mut *mut TenureError,
+    name: &str,
     list: impl FnOnce(&Path) -> Result<String, Failure>,
 ) -> TenureCode {
     let body = || {
         // SAFETY: the caller guarantees that the place is NULL or valid for a write.
         unsafe { call::put(json, std::ptr::null_mut(), "json") }?;
         // SAFETY: the caller guarantees a path that ends with a zero byte.
-        let target = unsafe { call::path(target, "target") }?;
-        let text = list(target.as_ref())?;
+        let path = unsafe { call::path(path, name) }?;
+        let text = list(path.as_ref())?;
         // SAFETY: as above.
         unsafe { call::put(json, raw::give_text(&text), "json") }
     };
