@@ -35,10 +35,10 @@ pub const NAME_IS_KEPT: &str = "where a holder keeps its lock file's name, no pr
 pub const RESUMED_FIRST: &str =
     "a tenure that is being resumed goes before every acquire that comes later to the kernel lock";
 /// A resumed tenure relies on what another process has changed.
-pub const NOBODY_IS_TRUE: &str = "where a resumed tenure says that nobody else held, nobody did";
+pub const NOBODY_IS_TRUE: &str = "where a resumed tenure says that no other process held, nobody did";
 /// An acquire ended with an error.
 pub const NO_ERRORS: &str = "no acquire ends with an error";
-/// A resumed tenure has proof that nobody else held.
+/// A resumed tenure has proof that no other process held.
 pub const SAYS_NOBODY: &str = "a resumed tenure says nobody";
 /// A resumed tenure says that another process held.
 pub const SAYS_OTHERS: &str = "a resumed tenure says others";

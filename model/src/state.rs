@@ -203,7 +203,7 @@ pub struct Past {
     pub fence_went_back: bool,
     /// A native was granted the lock before a tenure that was being resumed when it took the kernel lock.
     pub overtook: bool,
-    /// A resumed tenure said that nobody else held, and another process did.
+    /// A resumed tenure said that no other process held, and another process did.
     pub false_nobody: bool,
     /// What the last resumed tenure said.
     pub answer: Option<Answer>,
