@@ -13,7 +13,7 @@ pub(crate) enum FolderWatch {}
 impl FolderWatch {
     /// Fails as unsupported.
     pub(crate) fn new() -> io::Result<FolderWatch> {
-        let why = "this needs the events of Linux' file systems (inotify), and has no port to this system";
+        let why = "this needs events that name each changed file (inotify), and has no port to this system";
         Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
