@@ -26,6 +26,7 @@ pub const FOREIGN: i64 = 1;
 pub const SEEN_NATIVES: i64 = 2;
 const WRITERS: i64 = 3;
 const MEMBERS: i64 = 1000;
+const MOST_MEMBERS: i64 = 64;
 /// The offsets at which a native holder and a foreign program write their member numbers.
 pub const SLOTS: [u64; 2] = [64, 128];
 /// The largest fence that has written, in a round with breaks.
@@ -74,11 +75,11 @@ impl Witness {
 
     /// Returns whether another process has this byte.
     pub fn taken(&self, byte: i64) -> bool {
-        self.first_taken(byte, 1).is_some()
+        self.any_taken(byte, 1).is_some()
     }
 
-    /// Returns the first byte of a range that another process has.
-    fn first_taken(&self, byte: i64, length: i64) -> Option<i64> {
+    /// Returns a byte of a range that another process has: not the lowest, but that of any lock in the range.
+    fn any_taken(&self, byte: i64, length: i64) -> Option<i64> {
         let mut lock = range(byte, length, libc::F_WRLCK);
         // SAFETY: as above, for F_GETLK.
         let asked = unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
@@ -101,16 +102,20 @@ impl Witness {
         // The fence is written first, because another process that sees the byte taken may read it.
         self.write_number(FENCES + member * 8, fence);
         assert!(self.take(MEMBERS + member as i64), "member {member} is in twice");
-        let mut others = Vec::new();
-        let mut from = MEMBERS;
-        while let Some(byte) = self.first_taken(from, MEMBERS + 64 - from) {
-            others.push(self.number(FENCES + (byte - MEMBERS) as u64 * 8));
-            from = byte + 1;
-            if from >= MEMBERS + 64 {
-                break;
-            }
+        let others = self.all_taken(MEMBERS, MEMBERS + MOST_MEMBERS);
+        others.into_iter().map(|byte| self.number(FENCES + (byte - MEMBERS) as u64 * 8)).collect()
+    }
+
+    /// Returns the bytes from `from` to before `end` that other processes have.
+    fn all_taken(&self, from: i64, end: i64) -> Vec<i64> {
+        if from >= end {
+            return Vec::new();
         }
-        others
+        let Some(byte) = self.any_taken(from, end - from) else { return Vec::new() };
+        let mut taken = self.all_taken(from, byte);
+        taken.push(byte);
+        taken.extend(self.all_taken(byte + 1, end));
+        taken
     }
 
     pub fn leave_beside(&self, member: u64) {
@@ -150,4 +155,24 @@ fn range(start: i64, length: i64, kind: i32) -> libc::flock {
     lock.l_start = start;
     lock.l_len = length;
     lock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_other_holder_is_found_whatever_the_order_of_their_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("witness");
+        Witness::create(&path);
+        let members = [9, 3, 63, 0, 4];
+        // A lock of an open file conflicts with this process's own locks, as another process's does.
+        let others: Vec<Witness> = members.iter().map(|_| Witness::open(&path)).collect();
+        for (other, member) in others.iter().zip(members) {
+            assert!(other.set(MEMBERS + member, libc::F_WRLCK, libc::F_OFD_SETLK));
+            other.write_number(FENCES + member as u64 * 8, 100 + member as u64);
+        }
+        assert_eq!(Witness::open(&path).enter_beside(7, 1), [100, 103, 104, 109, 163]);
+    }
 }
