@@ -11,12 +11,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::{Running, Scratch, ends, kill};
+use common::{DEAD, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// A lock file of a foreign holder whose pid is beyond every `pid_max`.
-const DEAD: &str = "{\n  \"pid\": 999999999,\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}";
 
 /// Replaces each value that differs from run to run by its kind.
 fn redact(value: &mut Value) {

@@ -8,24 +8,7 @@ mod common;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::{Done, Scratch};
-
-const SUBCOMMANDS: [&str; 14] = [
-    "run",
-    "hold",
-    "status",
-    "ls",
-    "history",
-    "clean",
-    "wait",
-    "events",
-    "top",
-    "metrics",
-    "break",
-    "doctor",
-    "completions",
-    "man",
-];
+use common::{Done, SUBCOMMANDS, Scratch};
 
 #[test]
 fn every_shell_has_its_script_with_every_subcommand() {

@@ -10,12 +10,9 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
-use common::{Running, Scratch, ends, kill};
+use common::{DEAD, Running, Scratch, ends, kill};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// A lock file of a foreign holder whose pid is beyond every `pid_max`.
-const DEAD: &str = "{\n  \"pid\": 999999999,\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}";
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()

@@ -11,25 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::{Done, Running, Scratch, ends, kill};
+use common::{Done, Running, SUBCOMMANDS, Scratch, ends, kill};
 use rustix::process::Signal;
-
-const SUBCOMMANDS: [&str; 14] = [
-    "run",
-    "hold",
-    "status",
-    "ls",
-    "history",
-    "clean",
-    "wait",
-    "events",
-    "top",
-    "metrics",
-    "break",
-    "doctor",
-    "completions",
-    "man",
-];
 
 /// Patterns of text that differs from run to run, with their replacements.
 const CHANGING: [(&str, &str); 9] = [

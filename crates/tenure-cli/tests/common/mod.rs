@@ -16,6 +16,27 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 /// The time after which a wait is a failure. Everything here takes less.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// A lock file of a foreign holder whose pid is beyond every `pid_max`.
+pub const DEAD: &str = "{\n  \"pid\": 999999999,\n  \"createdAt\": \"2026-03-02T10:00:00.000Z\"\n}";
+
+/// Every subcommand, in the order of the help.
+pub const SUBCOMMANDS: [&str; 14] = [
+    "run",
+    "hold",
+    "status",
+    "ls",
+    "history",
+    "clean",
+    "wait",
+    "events",
+    "top",
+    "metrics",
+    "break",
+    "doctor",
+    "completions",
+    "man",
+];
+
 /// An empty folder in which `tenure` is called.
 pub struct Scratch(tempfile::TempDir);
 
