@@ -25,6 +25,7 @@ pub fn all() -> Vec<Config> {
         sketch(2, 2, 2, 0, 1),
         sketch(2, 3, 2, 0, 0),
         Config { cleaners: 1, ..sketch(1, 2, 2, 0, 1) },
+        Config { cleaners: 2, ..sketch(1, 2, 2, 0, 0) },
         sketch(3, 1, 2, 1, 1),
         // Beside natives in flock style.
         Config { flock: 1, ..sketch(2, 0, 2, 1, 0) },
