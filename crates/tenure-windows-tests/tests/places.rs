@@ -1,5 +1,5 @@
-//! Folders in which a lock cannot work, or works in another way, and files that are in the way: each error names the path and
-//! what to do, nothing is left, and no holder loses its lock.
+//! Folders in which a lock cannot work, or works in another way, and files that other programs keep to themselves: each error names
+//! the path and what to do, nothing is left, and no holder loses its lock.
 
 #![cfg(windows)]
 #![allow(clippy::disallowed_methods, reason = "the tests do what other programs do")]
@@ -204,7 +204,7 @@ fn a_folder_that_was_removed_is_an_error_that_names_it() {
             Err(error) => {
                 removed.unwrap();
                 names_path(&error, &folder, "");
-                assert!(!folder.exists(), "nothing was made anew");
+                assert!(!folder.exists(), "nothing was recreated");
             }
         }
     }
@@ -242,7 +242,7 @@ fn a_target_that_a_program_keeps_to_itself_is_an_error_that_names_it() {
     names_path(&error, &target, "another program");
     drop(alone);
     lock.acquire_timeout(A_MINUTE).unwrap().release().unwrap();
-    // One that shares it is in the way of none.
+    // One that shares it blocks nobody.
     let shared = File::open(&target).unwrap();
     lock.acquire_timeout(A_MINUTE).unwrap().release().unwrap();
     drop(shared);
