@@ -59,7 +59,7 @@ impl NativeStep<'_> {
                 self.go(Pc::ReclaimRecord)
             }
             Pc::ReclaimRecord => {
-                self.state.write(self.fd(), Record::Native { by: None, fence: self.native.fence, aborted: true });
+                self.state.write(self.fd(), Record::native(None, self.native.fence, true));
                 self.go(Pc::ReclaimUnlock)
             }
             Pc::ReclaimUnlock if !self.native.lost => self.end(Pc::Done),
