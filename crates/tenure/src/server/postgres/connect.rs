@@ -14,12 +14,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::password::{self, Whereto};
 use super::plans::Plans;
+pub(super) use super::plans::Value;
 use super::sql;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::server::io_thread::{self, run_blocking, within};
@@ -141,9 +142,6 @@ pub(super) const NAME: &str = "tenure";
 
 /// The maximum time to tell the server that a session ends.
 const FAREWELL: Duration = Duration::from_millis(200);
-
-/// A value of a statement, and its type.
-pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

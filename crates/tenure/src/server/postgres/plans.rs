@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::connect::Value;
+/// A value of a statement, and its type.
+pub(super) type Value<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// How often a session sends a statement with its text.
 const UNPREPARED_USES: u32 = 2;
