@@ -117,17 +117,20 @@ fn a_circle_through_scripts_is_named() {
     }
 }
 
-/// A script with a second child may wait for that one.
+/// A script with a second child may wait for that one. A job's input is empty, unless it is that of another descriptor.
 #[test]
 fn a_script_with_two_children_is_part_of_no_circle() {
     let scratch = Scratch::new();
-    let mut first = hold_and(&scratch, &["x"], &format!("cat <&0 & {}; wait", run("y")));
+    let mut first = hold_and(&scratch, &["x"], &format!("exec 3<&0; cat <&3 & {}; wait", run("y")));
     let mut second = hold_and(&scratch, &["y"], &format!("{TENURE} run -w 300ms x -- touch never"));
     first.say("");
-    until_waiting(&scratch, "y");
+    until_announced(&scratch, "x");
     second.say("");
-    second.stderr.until("held");
     assert_eq!(second.wait().code(), Some(75));
+    // A wait that closes a circle ends with the same code.
+    let says = second.stderr.rest();
+    assert!(says.iter().any(|line| line.contains("held")), "{says:?}");
+    assert!(!says.iter().any(|line| line.contains("the wait would never end")), "{says:?}");
     first.close_input();
     assert!(first.wait().success());
     assert!(!scratch.names().contains(&"never".to_owned()));
