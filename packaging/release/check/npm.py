@@ -69,16 +69,17 @@ def check_node(report, out, version, place):
             ensure((folder / wanted).is_file(), f"the package lacks {wanted}")
     tools = node_tools()
     archives = [*out.glob(f"tenure-node-*-{version}.tgz"), out / f"tenure-{version}.tgz"]
-    for client, words in INSTALL.items():
-        with report.check(f"node: installed by {client} from a registry, bundled by esbuild, and used"):
-            with registry.serving(archives) as address:
-                use_node(client, words, address, tools, place / f"app-{client}")
+    if has_addon(report, command.native()):
+        for client, words in INSTALL.items():
+            with report.check(f"node: installed by {client} from a registry, bundled by esbuild, and used"):
+                with registry.serving(archives) as address:
+                    use_node(client, words, address, tools, place / f"app-{client}")
     for system in common.built_systems():
-        if emulated.can_run(system):
+        if emulated.can_run(system) and has_addon(report, system):
             with report.check(f"node: installed by npm for {system.name}, and used by Debian's Node under qemu"):
                 with registry.serving(archives) as address:
                     use_emulated(emulated.languages(system), system, address, tools, place / f"app-{system.name}")
-        if runs_in_wine(system) and system.addons:
+        if runs_in_wine(system) and system.addons and has_addon(report, system):
             with report.check(f"node: installed by npm for {system.name}, and used by Node for Windows under wine"):
                 with registry.serving(archives) as address:
                     use_in_wine(system, address, tools, place / f"app-{system.name}")
@@ -88,6 +89,14 @@ def check_node(report, out, version, place):
             install_node("npm", INSTALL["npm"], address, tools, app)
             said = common.output("node", "-e", 'require("tenure").lock("t").catch((error) => console.log(error.code, error.message))', cwd=app)
             ensure(re.match(rf"TENURE_UNSUPPORTED .* is not installed: {node.PACKAGE}-linux-", said), f"it says: {said}")
+
+
+def has_addon(report, system):
+    """Returns whether the checked packages have a system's addon. Without it, the package is not used there, and the report says so."""
+    if any(report.wants(f"node-{name}") for name in system.addons if not name.endswith("musl")):
+        return True
+    report.cannot(f"node: used on {system.name}", "--only leaves out its addon")
+    return False
 
 
 def runs_in_wine(system):
