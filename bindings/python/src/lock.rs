@@ -32,11 +32,12 @@ pub(crate) struct Lock {
     get_frame: Py<PyAny>,
 }
 
-/// Returns the indexes of locks in the order in which `acquire_all` acquires them.
+/// Returns the indexes of locks in the order in which `acquire_all` acquires them. Servers may have to be asked.
 #[pyfunction]
 pub(crate) fn _order_of(py: Python<'_>, locks: Vec<PyRef<'_, Lock>>) -> PyResult<Vec<usize>> {
-    let locks: Vec<&tenure::Lock> = locks.iter().map(|lock| &lock.lock).collect();
-    tenure::command::distinct_order_of(&locks).or_raise(py)
+    let locks: Vec<tenure::Lock> = locks.iter().map(|lock| lock.lock.clone()).collect();
+    let order = py.detach(|| tenure::command::distinct_order_of(&locks.iter().collect::<Vec<_>>()));
+    order.or_raise(py)
 }
 
 /// A with block that has been entered and not left.

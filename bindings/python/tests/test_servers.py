@@ -5,7 +5,7 @@ import itertools
 import os
 import signal
 import subprocess
-from typing import Any, List, Tuple
+from typing import Any, List, Optional, Tuple
 
 import pytest
 import tenure
@@ -341,6 +341,68 @@ hear()
     guard.release()
 
 
+# The lease of a hold that no release ends is short, and long enough for calls on a slow machine.
+@pytest.mark.parametrize(
+    "ending, ttl, crashed",
+    [
+        ("pass", 600, False),
+        ("sys.exit(3)", 600, False),
+        ("raise ValueError('on purpose')", 600, False),
+        ("os._exit(3)", 10, True),
+        ("os.kill(os.getpid(), 15)", 10, True),
+    ],
+)
+@pytest.mark.parametrize("slots", [None, 1])
+def test_the_end_of_a_process_that_holds(
+    server: Any, name: str, other: Any, slots: Optional[int], ending: str, ttl: int, crashed: bool
+) -> None:
+    target = server.target(name, ttl)
+    holder = other(
+        f"""
+import tenure
+guard = tenure.Lock(path, slots={slots}).acquire()
+say("held", guard.fence)
+hear()
+{ending}
+""",
+        target,
+    )
+    assert holder.hear().startswith("held")
+    holder.tell()
+    holder.process.wait(60)
+    with tenure.Lock(target, slots=slots) as guard:
+        assert (guard.previous is not None) == crashed
+        assert guard.slot == (None if slots is None else 0)
+
+
+@pytest.mark.parametrize("ending", ["pass", "sys.exit(3)", "raise ValueError('on purpose')"])
+def test_the_end_of_a_process_that_waits_for_a_slot_leaves_nothing(
+    server: Any, name: str, other: Any, ending: str
+) -> None:
+    target = server.target(name, ttl=600)
+    held = tenure.Lock(target, slots=1).acquire()
+    waiter = other(
+        f"""
+import tenure, threading
+lock = tenure.Lock(path, slots=1)
+threading.Thread(target=lock.acquire, daemon=True).start()
+hear()
+{ending}
+""",
+        target,
+    )
+    # It has the place of the first waiter, and one in the queue of the slot.
+    first, slot = server.target(f"{name}.next", ttl=600), server.target(f"{name}.slot-0", ttl=600)
+    until("the first waiter", lambda: tenure.status(first).state == "held")
+    await_waiters(slot, 1)
+    waiter.tell()
+    waiter.process.wait(60)
+    await_waiters(slot, 0)
+    until("no first waiter", lambda: tenure.status(first).state == "free")
+    held.release()
+    tenure.Lock(target, slots=1).acquire(timeout=60).release()
+
+
 @pytest.mark.parametrize("scheme, port", [("etcd", 2379), ("postgres", 5432)])
 def test_a_silent_server_outlasts_no_deadline(scheme: str, port: int) -> None:
     with silent_at(port) as host:
@@ -358,6 +420,29 @@ def test_a_silent_server_outlasts_no_deadline(scheme: str, port: int) -> None:
         for call in (lock.status, lambda: tenure.list(target), lambda: tenure.break_lock(target)):
             with pytest.raises(tenure.Unreachable):
                 call()
+
+
+def test_the_event_loop_runs_while_servers_are_asked_for_the_order() -> None:
+    asked: List[None] = []
+
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(None)
+        writer.close()
+
+    async def main() -> None:
+        # The locks of one name on several servers are ordered by what these say of themselves.
+        servers = [await asyncio.start_server(answer, "127.0.0.1", 0) for _ in range(2)]
+        ports = [server.sockets[0].getsockname()[1] for server in servers]
+        locks = [tenure.Lock(f"etcd://127.0.0.1:{port}/x") for port in ports]
+        with pytest.raises(tenure.Unreachable):
+            await tenure.acquire_all_async(locks, timeout=60)
+        heard = len(asked)
+        for server in servers:
+            server.close()
+            await server.wait_closed()
+        assert heard > 0
+
+    asyncio.run(main())
 
 
 def test_a_child_holds_nothing_and_locks_for_itself(server: Any, name: str, other: Any) -> None:

@@ -71,9 +71,12 @@ def acquire_all(locks: Iterable[Lock], timeout: Optional[float] = None) -> List[
 
 async def acquire_all_async(locks: Iterable[Lock], timeout: Optional[float] = None) -> List[Guard]:
     """Acquires several locks like :func:`acquire_all`, in a task: the event loop continues."""
+    import asyncio
+
     all, left, guards = [*locks], _Left(timeout), {}
     try:
-        for at in _tenure._order_of(all):
+        # In another thread, as servers may have to be asked.
+        for at in await asyncio.get_running_loop().run_in_executor(None, _tenure._order_of, all):
             guards[at] = await all[at].acquire_async(left())
         return _checked(guards)
     except BaseException:
