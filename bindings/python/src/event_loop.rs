@@ -14,6 +14,7 @@ use crate::attempt::{Attempt, Source, try_or_enqueue};
 use crate::doorbell::Doorbell;
 use crate::error::OrRaise;
 use crate::guard::Guard;
+use crate::task::Task;
 use crate::timeout::Timeout;
 
 /// A queued acquire, for an event loop.
@@ -36,9 +37,14 @@ pub(crate) enum Start {
     Waiting(Waiting),
 }
 
-/// Tries to acquire, and joins the queue if the lock is busy.
-pub(crate) fn start(py: Python<'_>, source: Source<'_>, timeout: Timeout) -> PyResult<Start> {
-    Ok(match try_or_enqueue(py, source, timeout.wait(), Requester::Task).or_raise(py)? {
+/// Tries to acquire, and joins the queue if the lock is busy. `task` is that of the scope, if there is one.
+pub(crate) fn start(py: Python<'_>, source: Source<'_>, timeout: Timeout, task: Option<&Task>) -> PyResult<Start> {
+    let attempt = || try_or_enqueue(py, source, timeout.wait(), Requester::Task);
+    let attempted = match task {
+        Some(task) => task.0.sync_scope(attempt),
+        None => attempt(),
+    };
+    Ok(match attempted.or_raise(py)? {
         Attempt::Granted(guard) => Start::Granted(Guard::new(guard)),
         Attempt::Queued(acquiring) => Start::Waiting(Waiting::new(acquiring, source.target())),
     })

@@ -24,6 +24,7 @@ mod signal_wait;
 mod status;
 mod suspended;
 mod sys;
+mod task;
 mod timeout;
 mod wait;
 
@@ -52,6 +53,8 @@ mod _tenure {
     use crate::status::{_server_of, Status, SuspendedHolder, break_lock, deadlocks, list, slots, status};
     #[pymodule_export]
     use crate::suspended::Suspended;
+    #[pymodule_export]
+    use crate::task::Task;
 
     use pyo3::prelude::*;
 

@@ -15,6 +15,7 @@ use crate::error::{self, OrRaise};
 use crate::event_loop::{self, Start};
 use crate::guard::Guard;
 use crate::status::Status;
+use crate::task::Task;
 use crate::timeout::Timeout;
 use crate::wait;
 
@@ -215,9 +216,9 @@ impl Lock {
     }
 
     /// Tries to acquire, and joins the queue if the lock is busy.
-    #[pyo3(signature = (timeout = Timeout::OfLock), text_signature = "($self, timeout=...)")]
-    fn _start(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Start> {
-        event_loop::start(py, self.source(), timeout.or(self.timeout))
+    #[pyo3(signature = (timeout = Timeout::OfLock, task = None), text_signature = "($self, timeout=..., task=None)")]
+    fn _start(&self, py: Python<'_>, timeout: Timeout, task: Option<Py<Task>>) -> PyResult<Start> {
+        event_loop::start(py, self.source(), timeout.or(self.timeout), task.as_ref().map(Py::get))
     }
 
     /// Remembers the guard that a with block of a task entered.

@@ -10,6 +10,7 @@ use crate::attempt::Source;
 use crate::error;
 use crate::event_loop::{self, Start};
 use crate::guard::{Guard, RELEASED, or_add_to_body};
+use crate::task::Task;
 use crate::timeout::Timeout;
 use crate::wait;
 
@@ -92,9 +93,9 @@ impl Suspended {
     }
 
     /// Starts to acquire the lock again. _end() or _fail() must follow.
-    fn _start(&self, py: Python<'_>, timeout: Timeout) -> PyResult<Start> {
+    fn _start(&self, py: Python<'_>, timeout: Timeout, task: Option<Py<Task>>) -> PyResult<Start> {
         let suspended = self.guard.get().begin_resumption(py)?;
-        match event_loop::start(py, Source::Suspended(&suspended), timeout) {
+        match event_loop::start(py, Source::Suspended(&suspended), timeout, task.as_ref().map(Py::get)) {
             Ok(start) => {
                 *self.waiting() = Some(suspended);
                 Ok(start)

@@ -151,3 +151,56 @@ def test_an_exception_in_the_block_releases(path: Path) -> None:
 
     asyncio.run(main())
     assert tenure.status(f"{path}2").state == "free"
+
+
+def test_a_circle_of_tasks_in_scopes_is_named(tmp_path: Path) -> None:
+    x, y = (tenure.Lock(tmp_path / name) for name in ("x", "y"))
+
+    async def main() -> None:
+        held = [asyncio.Event(), asyncio.Event()]
+
+        async def transfer(source: tenure.Lock, target: tenure.Lock, own: int) -> None:
+            async with source:
+                held[own].set()
+                await held[1 - own].wait()
+                async with target:
+                    pass
+
+        outcomes = await asyncio.gather(
+            tenure.task(transfer(x, y, 0), name="there"),
+            tenure.task(transfer(y, x, 1), name="back"),
+            return_exceptions=True,
+        )
+        (error,) = [outcome for outcome in outcomes if outcome is not None]
+        assert isinstance(error, tenure.WouldDeadlock) and error.circle is not None
+        assert {step.task_name for step in error.circle} == {"there", "back"}
+        assert len({step.task for step in error.circle}) == 2 and error.circle[0].slots is None
+
+    asyncio.run(main())
+
+
+def test_a_scope_is_that_of_its_own_task(path: Path) -> None:
+    lock = tenure.Lock(path)
+
+    async def again(timeout: float) -> BaseException:
+        try:
+            return AssertionError(await lock.acquire_async(timeout=timeout))
+        except tenure.Error as error:
+            return error
+
+    async def work() -> str:
+        async with lock:
+            assert isinstance(await again(60), tenure.WouldDeadlock)
+            # A task that is started here is another one.
+            assert isinstance(await asyncio.ensure_future(again(0.05)), tenure.Busy)
+            # So is a scope within this one.
+            assert isinstance(await tenure.task(again(0.05)), tenure.Busy)
+            assert isinstance(await again(60), tenure.WouldDeadlock)
+        return "done"
+
+    async def main() -> None:
+        assert await tenure.task(work()) == "done"
+        async with lock:
+            assert isinstance(await again(0.05), tenure.Busy)
+
+    asyncio.run(main())

@@ -18,7 +18,8 @@ Pitfalls:
 - Keep the guard that ``acquire()`` returns: the lock is released when the last reference to it is dropped.
 - A forked child holds nothing, and releases nothing.
 - A second acquire by the same thread raises :class:`WouldDeadlock`, unless the lock is ``reentrant``. So does a wait that would
-  close a circle of waiting threads and programs. Among tasks and greenlets no circle is found: use a timeout.
+  close a circle of waiting threads and programs, or of tasks in a scope (:func:`task`). Among other tasks, and among greenlets, no
+  circle is found: use a timeout.
 - A lock on a server (``etcd://..``, ``postgres://..``) can be lost by a slow network: use ``guard.fence``.
 
 :mod:`tenure.filelock` has the interface of the package filelock.
@@ -41,6 +42,7 @@ from ._errors import (
 )
 from ._lock import Lock
 from ._several import acquire_all, acquire_all_async
+from ._task import task
 from ._tenure import (
     CircleWait,
     Guard,
@@ -89,6 +91,7 @@ __all__ = [
     "list",
     "slots",
     "status",
+    "task",
 ]
 
 for _name in ("Busy", "CannotCreate", "Error", "InvalidTarget", "Lock", "Lost", "Obstructed", "PermissionDenied",

@@ -83,7 +83,8 @@ class Lost(Error):
 
 class WouldDeadlock(Error, RuntimeError):
     """This thread holds the lock and would wait for itself (see ``reentrant``), or its wait would close a circle of programs of
-    which each holds a lock and waits for the next one's (``circle``). Circles through tasks and greenlets are not found.
+    which each holds a lock and waits for the next one's (``circle``). Circles through tasks are found where these run in a scope
+    (:func:`tenure.task`), circles through greenlets are not.
     """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from . import _tenure
+from ._task import current
 from ._tenure import Guard
 
 # Not from typing, whose import would cost more than that of this package.
@@ -87,8 +88,9 @@ class Lock(_tenure.Lock):
         """Acquires the lock like :meth:`acquire`, for an asyncio task. The event loop runs meanwhile, and no thread waits.
 
         A cancelled wait holds nothing, even if the lock was granted at that moment. Two tasks exclude each other, so a
-        task that acquires twice waits for itself: pass a timeout. The release of a lock on a server waits for its answer:
-        use ``async with``, or :meth:`Guard.release_async`.
+        task that acquires twice waits for itself: pass a timeout, or run it in a scope (:func:`tenure.task`), where that
+        raises :class:`WouldDeadlock`. The release of a lock on a server waits for its answer: use ``async with``, or
+        :meth:`Guard.release_async`.
 
         ::
 
@@ -98,7 +100,7 @@ class Lock(_tenure.Lock):
             finally:
                 guard.release()
         """
-        started = self._start(timeout)
+        started = self._start(timeout, current())
         if isinstance(started, Guard):
             return started
         from . import _waits

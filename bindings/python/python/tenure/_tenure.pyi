@@ -23,6 +23,7 @@ __all__ = [
     "Status",
     "Suspended",
     "SuspendedHolder",
+    "Task",
     "Waiting",
     "__version__",
     "_clean_up",
@@ -85,6 +86,14 @@ class Holder:
     @property
     def native(self) -> bool:
         """True for a holder that uses Tenure, False for a program that only knows lock files or flock(2)."""
+
+@final
+class Task:
+    """The task of a scope."""
+    def __new__(cls, name: Optional[str] = None) -> Self: ...
+    @property
+    def id(self) -> int:
+        """The number by which CircleWait.task means it."""
 
 @final
 class CircleWait:
@@ -381,8 +390,8 @@ class Suspended:
         """
     def resume_async(self, timeout: Union[float, None, EllipsisType] = ...) -> Coroutine[None, None, bool]:
         """Acquires the lock again like resume(), for an asyncio task. A cancelled call gives the lock up for good."""
-    def _start(self, timeout: Optional[float]) -> Union[Guard, Waiting]:
-        """Starts to acquire the lock again. _end() or _fail() must follow."""
+    def _start(self, timeout: Optional[float], task: Optional[Task]) -> Union[Guard, Waiting]:
+        """Starts to acquire the lock again, for the task of this scope. _end() or _fail() must follow."""
     def _end(self, granted: Guard) -> bool:
         """Puts the guard that was granted in the place of the suspended one. Returns ``changed``."""
     def _fail(self) -> None:
@@ -473,8 +482,8 @@ class Lock:
             tenure.Unreachable: If the server does not answer.
             tenure.Error: For any other failure.
         """
-    def _start(self, timeout: Union[float, None, EllipsisType] = ...) -> Union[Guard, Waiting]:
-        """Tries to acquire, and joins the queue if the lock is busy."""
+    def _start(self, timeout: Union[float, None, EllipsisType] = ..., task: Optional[Task] = None) -> Union[Guard, Waiting]:
+        """Tries to acquire, and joins the queue if the lock is busy. The acquire is that of the task of this scope."""
     def _keep(self, by: int, frame: int, guard: Guard) -> None:
         """Remembers the guard that a with block of a task entered."""
     def _take(self, by: int, frame: int) -> Guard:

@@ -7,6 +7,7 @@ import os
 
 from . import _tenure
 from ._errors import Error, add_to_body
+from ._task import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ async def release(guard: Guard) -> None:
 
 async def resume(suspended: Suspended, timeout: Optional[float]) -> bool:
     """Resumes a suspended lock, and waits for it in this task. A cancelled wait gives the lock up."""
-    started = suspended._start(timeout)
+    started = suspended._start(timeout, current())
     try:
         guard = started if isinstance(started, _tenure.Guard) else await wait(started)
     except BaseException:
