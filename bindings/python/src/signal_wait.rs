@@ -127,7 +127,8 @@ impl WakeupFd {
     fn restore(self, py: Python<'_>, pipe: &WakePipe, mut missed: Vec<u8>) -> PyResult<()> {
         set_wakeup_fd(py, self.previous, true)?;
         pipe.0.drain(&mut missed);
-        if self.previous >= 0 && !missed.is_empty() {
+        // On Windows the descriptor is a socket, and `os.write` may take its number for that of a file.
+        if cfg!(unix) && self.previous >= 0 && !missed.is_empty() {
             // The descriptor may be full or closed. Python ignores that as well.
             let _ = py.import("os")?.call_method1("write", (self.previous, missed));
         }

@@ -12,7 +12,8 @@ from ._task import current
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from typing import Callable, Dict, Optional, TypeVar, Union
+    import threading
+    from typing import Callable, Dict, Optional, Set, TypeVar, Union
 
     from ._tenure import Guard, Releasing, Suspended, Waiting
 
@@ -31,6 +32,8 @@ class Desk:
         self.numbers = itertools.count(1)
         self.waiters: Dict[int, Callable[[object], None]] = {}
         self.loops: Dict[asyncio.AbstractEventLoop, int] = {}
+        self.unwatching: Set[asyncio.AbstractEventLoop] = set()
+        self.listener: Optional[threading.Thread] = None
 
     def enter(self, waiting: Union[Waiting, Releasing], wake: Callable[[object], None]) -> int:
         """Registers a waiter. From its next poll() on, `wake` is called with the loop that answers the doorbell."""
@@ -54,7 +57,12 @@ class Desk:
         """Counts a waiter of a loop. The first one makes the loop listen to the doorbell."""
         count = self.loops.get(loop, 0)
         if count == 0:
-            loop.add_reader(self.doorbell.fileno(), self.answer, loop)
+            try:
+                loop.add_reader(self.doorbell.fileno(), self.answer, loop)
+            except NotImplementedError:
+                # The loop that asyncio has by default on Windows watches no sockets.
+                self._listen_by_thread()
+                self.unwatching.add(loop)
         self.loops[loop] = count + 1
 
     def depart(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,8 +70,25 @@ class Desk:
         count = self.loops.pop(loop) - 1
         if count > 0:
             self.loops[loop] = count
+        elif loop in self.unwatching:
+            self.unwatching.remove(loop)
         else:
             loop.remove_reader(self.doorbell.fileno())
+
+    def _listen_by_thread(self) -> None:
+        """Starts the thread that listens to the doorbell for the loops that cannot, and sleeps as long as it is not rung."""
+        if self.listener is not None:
+            return
+        import select
+        import threading
+
+        def listen() -> None:
+            while True:
+                select.select([self.doorbell.fileno()], [], [])
+                self.answer(None)
+
+        self.listener = threading.Thread(target=listen, name="tenure-doorbell", daemon=True)
+        self.listener.start()
 
 
 _desk: Optional[Desk] = None

@@ -2,18 +2,22 @@
 
 #[cfg(all(target_os = "linux", not(feature = "pipes")))]
 mod linux;
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 mod other;
 #[cfg(all(unix, any(not(target_os = "linux"), feature = "pipes")))]
 mod piped;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(all(target_os = "linux", not(feature = "pipes")))]
 pub(crate) use linux::Event;
-#[cfg(not(unix))]
+#[cfg(not(any(unix, windows)))]
 pub(crate) use other::{Event, Pipe, is_out_of_descriptors};
 #[cfg(all(unix, any(not(target_os = "linux"), feature = "pipes")))]
 pub(crate) use piped::Event;
 #[cfg(unix)]
 pub(crate) use unix::{Pipe, is_out_of_descriptors};
+#[cfg(windows)]
+pub(crate) use windows::{Event, Pipe, is_out_of_descriptors};

@@ -1,4 +1,5 @@
-//! Windows: no descriptor can be made yet, and the error says so. A thread that is not the main one waits without.
+//! Systems other than Unix and Windows: no descriptor can be made, and the error says so. A thread that is not the main
+//! one waits without.
 
 use std::io;
 use std::time::Instant;

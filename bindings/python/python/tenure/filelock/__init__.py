@@ -15,7 +15,11 @@ Example::
 ``docs/from-filelock.md`` in Tenure's repository lists every difference.
 """
 
+import sys
 from typing import TYPE_CHECKING
+
+if sys.platform == "win32":
+    raise ImportError("tenure.filelock has no port to Windows: tenure.Lock(path, style='flock') excludes filelock's FileLock")
 
 from ._base import AcquireReturnProxy, BaseFileLock, Timeout
 from ._descriptor import lock_descriptor, unlock_descriptor
