@@ -318,11 +318,11 @@ pub struct Native {
     /// The suspended tenures that its next record names.
     pub carried: Suspended,
     /// Its time to give way is over.
-    pub impatient: bool,
+    pub overtakes: Suspended,
     /// A waiter has forgotten its suspended tenure, whose time was over.
     pub forgotten: bool,
-    /// A tenure that goes first was being resumed when it took the kernel lock.
-    pub behind: bool,
+    /// The fences of the tenures that go first, and were being resumed when it took the kernel lock.
+    pub behind: Suspended,
     /// Another process has held since its suspension.
     pub others: bool,
 }
@@ -630,7 +630,7 @@ impl NativeStep<'_> {
         }
         self.native.prior = self.state.record(self.fd());
         self.native.linked = self.state.links(self.fd()) > 1;
-        self.native.behind = self.is_behind();
+        self.native.behind = self.ahead();
         if self.native.prior.suspended() != Suspended::default() {
             return self.go(Pc::CarryOn);
         }
@@ -654,6 +654,7 @@ impl NativeStep<'_> {
 
     pub(crate) fn write_own(&mut self, ino: Ino, aborted: bool) {
         self.write_record(ino, Some(self.me), aborted);
+        self.forget_overtaken();
     }
 
     fn write_record(&mut self, ino: Ino, by: Option<Who>, aborted: bool) {
@@ -738,7 +739,7 @@ impl NativeStep<'_> {
         (native.prior, native.fence) = (Record::Blank, 0);
         (native.linked, native.visible, native.live_file_at_swap, native.marked) = (false, false, false, false);
         native.crashed = false;
-        (native.carried, native.behind, native.impatient) = (Suspended::default(), false, false);
+        (native.carried, native.behind, native.overtakes) = <(Suspended, Suspended, Suspended)>::default();
         native.after = After::Show;
     }
 

@@ -428,8 +428,8 @@ impl State {
         let in_record = |record: Record| record.fence().into_iter().chain(record.suspended());
         let inodes = self.inodes.iter().flat_map(move |inode| in_record(inode.record));
         let natives = self.natives.iter().flat_map(move |native| {
-            let own = [native.fence, native.resumes, native.carried[0], native.carried[1]];
-            own.into_iter().chain(in_record(native.prior))
+            let own = [native.fence, native.resumes].into_iter();
+            own.chain(native.carried).chain(native.behind).chain(native.overtakes).chain(in_record(native.prior))
         });
         inodes.chain(natives).chain([self.granted, self.breaker.fence])
     }
@@ -445,7 +445,7 @@ impl State {
         for native in &mut self.natives {
             change(&mut native.fence);
             change(&mut native.resumes);
-            native.carried.iter_mut().for_each(change);
+            native.carried.iter_mut().chain(&mut native.behind).chain(&mut native.overtakes).for_each(change);
             in_record(&mut native.prior);
         }
         change(&mut self.granted);

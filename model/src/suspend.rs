@@ -61,13 +61,10 @@ pub(crate) fn overtake(config: &Config, state: &mut State, i: usize) -> Option<(
     let mut step = NativeStep { config, state, me: Who::native(i), native: &mut native };
     let first = step.goes_first();
     (first != Suspended::default()).then_some(())?;
-    step.native.impatient = true;
+    step.native.overtakes = first;
     step.carry(first)?;
     state.natives[i] = native;
     state.left.overtakes -= 1;
-    for other in state.natives.iter_mut().filter(|other| first.contains(&other.resumes) && other.resumes > 0) {
-        other.forgotten = true;
-    }
     Some(())
 }
 
@@ -200,20 +197,36 @@ impl NativeStep<'_> {
         self.after_prior()
     }
 
-    /// Returns whether a tenure that goes before this acquire is being resumed, whatever the record says.
-    pub(crate) fn is_behind(&self) -> bool {
+    /// Notes which suspended tenures the record that was written leaves out, because their time was over.
+    pub(crate) fn forget_overtaken(&mut self) {
+        let overtaken = self.native.overtakes;
+        let natives = self.state.natives.iter_mut();
+        for other in natives.filter(|other| other.resumes > 0 && overtaken.contains(&other.resumes)) {
+            other.forgotten = true;
+        }
+    }
+
+    /// Returns the fences of the tenures that are being resumed and go before this acquire, whatever the record says.
+    pub(crate) fn ahead(&self) -> Suspended {
         let own = &self.native;
         let has_place = own.resumes > 0 && own.mark.is_some() && !own.forgotten;
         let ahead = |other: &Native| {
             let place = other.mark == own.fd && other.resuming && !other.forgotten;
             place && other.resumes != own.resumes && (!has_place || other.resumes < own.resumes)
         };
-        !own.never && own.fd.is_some() && self.state.natives.iter().any(ahead)
+        let mut fences = Suspended::default();
+        if !own.never && own.fd.is_some() {
+            let resumed = self.state.natives.iter().filter(|other| ahead(other)).map(|other| other.resumes);
+            fences.iter_mut().zip(resumed).for_each(|(entry, fence)| *entry = fence);
+        }
+        retained(fences, |_| true)
     }
 
     /// Notes at the grant whether it overtook a resumed tenure. A tenure that is resumed itself says whether others held.
     pub(crate) fn resumed(&mut self) {
-        self.state.past.overtook |= self.native.behind && !self.native.impatient && self.is_behind();
+        // A tenure that began to be resumed since, or died since, was not overtaken.
+        let overtaken = retained(self.ahead(), |fence| self.native.behind.contains(&fence));
+        self.state.past.overtook |= overtaken != Suspended::default() && self.native.overtakes == Suspended::default();
         let suspended = self.native.resumes;
         if suspended == 0 {
             return;

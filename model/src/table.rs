@@ -18,8 +18,10 @@ pub fn all() -> Vec<Config> {
         Config { suspends: 1, ..sketch(3, 0, 1, 0, 0) },
         Config { suspends: 2, ..sketch(2, 0, 2, 1, 0) },
         Config { suspends: 2, overtakes: 1, ..sketch(2, 0, 1, 0, 0) },
+        Config { suspends: 2, overtakes: 1, ..sketch(3, 0, 1, 0, 0) },
         Config { suspends: 1, ..sketch(2, 1, 1, 0, 0) },
         Config { suspends: 1, flock: 1, ..sketch(2, 0, 1, 0, 0) },
+        Config { suspends: 1, cleaners: 1, ..sketch(2, 0, 1, 0, 0) },
         // Beside foreign programs.
         sketch(2, 2, 2, 0, 0),
         sketch(2, 2, 2, 0, 1),
