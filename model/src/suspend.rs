@@ -1,6 +1,6 @@
 //! A suspended tenure: its release and the acquire that resumes it, which goes first and says whether others held meanwhile.
 //!
-//! Of the time for which a waiter gives way, only the end is modelled, which may come at any moment ([`overtake`]).
+//! Of the time for which a waiter gives way, only the end is modelled, which may come at any moment (`overtake`).
 
 use crate::config::{Config, Guard};
 use crate::native::{Native, NativeStep, Pc};
