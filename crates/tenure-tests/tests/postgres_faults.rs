@@ -457,15 +457,12 @@ fn a_silent_server_blocks_no_operation() {
     holder.must("acquire l g never");
     waiter.must("begin l g 20000");
     await_waiters(&mut Actor::start(), &target, 1);
-    let backends = postgres.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure'");
-    signal(postgres.pid(), libc::SIGSTOP);
-    backends.lines().for_each(|pid| signal(pid.parse().unwrap(), libc::SIGSTOP));
+    postgres.freeze();
     let refused = receive_soon(&mut waiter, "the waiter");
     assert_eq!(refused["event"], "refused", "{refused}");
     let refused = soon(&mut holder, "release g");
     assert_eq!(refused["kind"], "unreachable", "{refused}");
-    backends.lines().for_each(|pid| signal(pid.parse().unwrap(), libc::SIGCONT));
-    signal(postgres.pid(), libc::SIGCONT);
+    postgres.thaw();
     opened(&target).must("acquire l g 60000");
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tenure_tests::servers::etcd::{self, Cluster};
 use tenure_tests::servers::postgres::{self, Postgres};
 use tenure_tests::servers::{found, opened, receive_soon, said};
-use tenure_tests::{Actor, signal, until};
+use tenure_tests::{Actor, until};
 
 /// So long a lease, in seconds, that none ends during a test.
 const LONG: u64 = 3600;
@@ -17,8 +17,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new() -> Waiting {
-        Waiting { waiters: Vec::new() }
+    /// Acquires of a lock, shared too, and of a slot.
+    fn of(target: &str, slotted: &str) -> Waiting {
+        let mut waiting = Waiting { waiters: Vec::new() };
+        waiting.add(target, "", "begin");
+        waiting.add(target, "", "begin-share");
+        waiting.add(slotted, " slots=1", "begin");
+        waiting
     }
 
     fn add(&mut self, target: &str, keys: &str, line: &'static str) {
@@ -47,6 +52,18 @@ impl Waiting {
     }
 }
 
+/// Starts the holder of a lock and that of a slot.
+fn holders(target: &str, slotted: &str) -> (Actor, Actor) {
+    let (mut holder, mut slot) = (opened(target), Actor::start());
+    slot.must(&format!("open l {slotted} slots=1"));
+    slot.must("acquire l g never");
+    holder.must("acquire l g never");
+    // While the server answers, the lock is busy, however little time there is.
+    opened(target).must_fail("acquire l g 1", "busy");
+    opened(target).must_fail("acquire l g never", "busy");
+    (holder, slot)
+}
+
 fn is_unknown(answers: &[Value]) {
     for answer in answers {
         assert_eq!((&answer["event"], &answer["kind"]), (&"refused".into(), &"unreachable".into()), "{answers:?}");
@@ -60,18 +77,9 @@ fn a_waiter_at_a_silent_etcd_does_not_say_that_the_lock_is_held() {
     }
     let cluster = Cluster::start(1);
     let (target, slotted) = (cluster.target("a", LONG), cluster.target("s", LONG));
-    let (mut holder, mut slot, mut observer) = (opened(&target), Actor::start(), Actor::start());
-    slot.must(&format!("open l {slotted} slots=1"));
-    slot.must("acquire l g never");
-    holder.must("acquire l g never");
-    // While the server answers, the lock is busy, however little time there is.
-    opened(&target).must_fail("acquire l g 1", "busy");
-    opened(&target).must_fail("acquire l g never", "busy");
+    let ((mut holder, _slot), mut observer) = (holders(&target, &slotted), Actor::start());
 
-    let mut waiting = Waiting::new();
-    waiting.add(&target, "", "begin");
-    waiting.add(&target, "", "begin-share");
-    waiting.add(&slotted, " slots=1", "begin");
+    let mut waiting = Waiting::of(&target, &slotted);
     let mut all_wait = || {
         let waiters = |observer: &mut Actor, name: &str| {
             found(observer, &cluster.target(name, LONG))["waiters"].as_u64().unwrap_or_default()
@@ -104,30 +112,13 @@ fn a_waiter_at_a_silent_postgres_does_not_say_that_the_lock_is_held() {
     let postgres = Postgres::start();
     let target_of = |name: &str| format!("{}&sessions=1", postgres.target(name, LONG));
     let (target, slotted) = (target_of("a"), target_of("s"));
-    let (mut holder, mut slot, mut observer) = (opened(&target), Actor::start(), Actor::start());
-    slot.must(&format!("open l {slotted} slots=1"));
-    slot.must("acquire l g never");
-    holder.must("acquire l g never");
-    opened(&target).must_fail("acquire l g 1", "busy");
-    opened(&target).must_fail("acquire l g never", "busy");
+    let (_holders, mut observer) = (holders(&target, &slotted), Actor::start());
 
-    let mut waiting = Waiting::new();
-    waiting.add(&target, "", "begin");
-    waiting.add(&target, "", "begin-share");
-    waiting.add(&slotted, " slots=1", "begin");
+    let mut waiting = Waiting::of(&target, &slotted);
     let waiters =
         |observer: &mut Actor, name: &str| found(observer, &target_of(name))["waiters"].as_u64().unwrap_or_default();
     let mut all_wait = || waiters(&mut observer, "a") == 2 && waiters(&mut observer, "s.slot-0") == 1;
-    let backends = std::cell::RefCell::new(Vec::new());
-    let stop = |stops: bool| {
-        if stops {
-            let pids = postgres.ask("SELECT pid FROM pg_stat_activity WHERE application_name = 'tenure'");
-            *backends.borrow_mut() = pids.lines().map(|pid| pid.parse::<u32>().unwrap()).collect();
-        }
-        let number = if stops { libc::SIGSTOP } else { libc::SIGCONT };
-        signal(postgres.pid(), number);
-        backends.borrow().iter().for_each(|pid| signal(*pid, number));
-    };
+    let stop = |stops: bool| if stops { postgres.freeze() } else { postgres.thaw() };
     let answers = waiting.outcomes(&mut all_wait, stop);
     is_unknown(&answers);
 

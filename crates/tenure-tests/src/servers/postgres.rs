@@ -195,6 +195,25 @@ impl Postgres {
         self.server.as_ref().unwrap().signal(signal);
     }
 
+    /// Stops the server with all its processes, so that it is silent.
+    pub fn freeze(&self) {
+        crate::stop(self.pid());
+        self.signal_children(libc::SIGSTOP);
+    }
+
+    /// Continues what [`freeze`](Postgres::freeze) stopped.
+    pub fn thaw(&self) {
+        self.signal_children(libc::SIGCONT);
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Sends a signal to each process of a server that is stopped, and so reaps none that ends.
+    fn signal_children(&self, number: i32) {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().for_each(|child| crate::signal(child.parse().unwrap(), number));
+    }
+
     /// Inserts a line at the beginning of `pg_hba.conf`.
     pub fn admit(&self, line: &str) {
         let path = self.folder.path().join("data/pg_hba.conf");
