@@ -17,17 +17,8 @@ pub unsafe extern "C" fn tenure_status(
     json: *mut *mut c_char,
     error: *mut *mut TenureError,
 ) -> TenureCode {
-    let body = || {
-        // SAFETY: the caller guarantees that the place is NULL or valid for a write.
-        unsafe { call::put(json, std::ptr::null_mut(), "json") }?;
-        // SAFETY: the caller guarantees a path that ends with a zero byte.
-        let target = unsafe { call::path(target, "target") }?;
-        let text = to_json(&tenure::status(target)?)?;
-        // SAFETY: as above.
-        unsafe { call::put(json, raw::give_text(&text), "json") }
-    };
-    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
-    unsafe { call::run(error, body) }
+    // SAFETY: the contract of the crate.
+    unsafe { write_json(target, json, error, "target", |target| to_json(&tenure::status(target)?)) }
 }
 
 /// Writes the locks below `dir` that are held or stale to `json`: a list, each entry in the form of `tenure status --json`.
@@ -39,17 +30,9 @@ pub unsafe extern "C" fn tenure_list(
     json: *mut *mut c_char,
     error: *mut *mut TenureError,
 ) -> TenureCode {
-    let body = || {
-        // SAFETY: the caller guarantees that the place is NULL or valid for a write.
-        unsafe { call::put(json, std::ptr::null_mut(), "json") }?;
-        // SAFETY: the caller guarantees a path that ends with a zero byte.
-        let dir = unsafe { call::path(dir, "dir") }?;
-        let text = to_json(&tenure::list(dir, &ListOptions::default().recursive(recursive))?)?;
-        // SAFETY: as above.
-        unsafe { call::put(json, raw::give_text(&text), "json") }
-    };
-    // SAFETY: the caller guarantees that `error` is NULL or valid for a write.
-    unsafe { call::run(error, body) }
+    let listed = |dir: &Path| to_json(&tenure::list(dir, &ListOptions::default().recursive(recursive))?);
+    // SAFETY: the contract of the crate.
+    unsafe { write_json(dir, json, error, "dir", listed) }
 }
 
 /// Writes the slots of `target` that are held or stale to `json`: a list in the order of their numbers, each entry in the form of
@@ -61,7 +44,7 @@ pub unsafe extern "C" fn tenure_slots(
     error: *mut *mut TenureError,
 ) -> TenureCode {
     // SAFETY: the contract of the crate.
-    unsafe { list_of(target, json, error, "target", |target| to_json(&tenure::slots(target)?)) }
+    unsafe { write_json(target, json, error, "target", |target| to_json(&tenure::slots(target)?)) }
 }
 
 /// Writes the history of the lock of `target` to `json`: a list of who held it when and which waits failed, the oldest first,
@@ -74,7 +57,7 @@ pub unsafe extern "C" fn tenure_history(
     error: *mut *mut TenureError,
 ) -> TenureCode {
     // SAFETY: the contract of the crate.
-    unsafe { list_of(target, json, error, "target", |target| to_json(&tenure::history(target)?)) }
+    unsafe { write_json(target, json, error, "target", |target| to_json(&tenure::history(target)?)) }
 }
 
 /// Writes the circles of waits in which a lock in `dir` has a part to `json`, in the form of `tenure status --deadlocks --json`:
@@ -99,27 +82,27 @@ pub unsafe extern "C" fn tenure_deadlocks(
         to_json(&DeadlocksJson { deadlocks: tenure::deadlocks(dir, &ListOptions::default().recursive(recursive))? })
     };
     // SAFETY: the contract of the crate.
-    unsafe { list_of(dir, json, error, "dir", found) }
+    unsafe { write_json(dir, json, error, "dir", found) }
 }
 
-/// Writes what `list` makes of the path to `json`.
+/// Writes what `read` makes of the path to `json`.
 ///
 /// # Safety
 ///
 /// As `tenure_status`.
-unsafe fn list_of(
+unsafe fn write_json(
     path: *const c_char,
     json: *mut *mut c_char,
     error: *mut *mut TenureError,
     name: &str,
-    list: impl FnOnce(&Path) -> Result<String, Failure>,
+    read: impl FnOnce(&Path) -> Result<String, Failure>,
 ) -> TenureCode {
     let body = || {
         // SAFETY: the caller guarantees that the place is NULL or valid for a write.
         unsafe { call::put(json, std::ptr::null_mut(), "json") }?;
         // SAFETY: the caller guarantees a path that ends with a zero byte.
         let path = unsafe { call::path(path, name) }?;
-        let text = list(path.as_ref())?;
+        let text = read(path.as_ref())?;
         // SAFETY: as above.
         unsafe { call::put(json, raw::give_text(&text), "json") }
     };

@@ -4,7 +4,7 @@
 mod linux;
 #[cfg(not(any(unix, windows)))]
 mod other;
-#[cfg(all(unix, any(not(target_os = "linux"), feature = "pipes")))]
+#[cfg(any(windows, all(unix, any(not(target_os = "linux"), feature = "pipes"))))]
 mod piped;
 #[cfg(unix)]
 mod unix;
@@ -15,9 +15,9 @@ mod windows;
 pub(crate) use linux::Event;
 #[cfg(not(any(unix, windows)))]
 pub(crate) use other::{Event, Pipe, is_out_of_descriptors};
-#[cfg(all(unix, any(not(target_os = "linux"), feature = "pipes")))]
+#[cfg(any(windows, all(unix, any(not(target_os = "linux"), feature = "pipes"))))]
 pub(crate) use piped::Event;
 #[cfg(unix)]
 pub(crate) use unix::{Pipe, is_out_of_descriptors};
 #[cfg(windows)]
-pub(crate) use windows::{Event, Pipe, is_out_of_descriptors};
+pub(crate) use windows::{Pipe, is_out_of_descriptors};

@@ -1,8 +1,8 @@
-//! Unixes that are not known to have `eventfd(2)`: a pipe.
+//! Windows, and Unixes that are not known to have `eventfd(2)`: a pipe, or what is one there.
 
 use std::io;
 
-use super::unix::Pipe;
+use super::Pipe;
 
 /// A descriptor that is readable from a signal on, until it is reset.
 pub(crate) struct Event(Pipe);

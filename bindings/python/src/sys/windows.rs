@@ -6,29 +6,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::windows::io::AsRawSocket;
 use std::time::{Duration, Instant};
 
-/// A descriptor that is readable from a signal on, until it is reset.
-pub(crate) struct Event(Pipe);
-
-impl Event {
-    pub(crate) fn new() -> io::Result<Event> {
-        Pipe::new().map(Event)
-    }
-
-    /// Returns the descriptor's number.
-    pub(crate) fn raw(&self) -> i32 {
-        number(&self.0.read)
-    }
-
-    /// Makes the descriptor readable.
-    pub(crate) fn signal(&self) {
-        self.0.wake();
-    }
-
-    pub(crate) fn reset(&self) {
-        self.0.drain(&mut Vec::new());
-    }
-}
-
 /// A pair of sockets in place of a pipe. Neither end blocks, except in [`Pipe::wait`].
 pub(crate) struct Pipe {
     read: TcpStream,
@@ -51,6 +28,11 @@ impl Pipe {
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
         Ok(Pipe { read, write })
+    }
+
+    /// Returns the number of the end that is read from, which is readable while the pipe has bytes.
+    pub(crate) fn reader(&self) -> i32 {
+        number(&self.read)
     }
 
     /// Returns the number of the end that is written to.

@@ -21,6 +21,9 @@ use crate::util::thread_pool;
 /// How long a waiter keeps trying to reach a server that has gone: it may be restarted, or replaced by another.
 const RETURN: Duration = Duration::from_secs(30);
 
+/// The longest sleep of a wait without a deadline, after which it looks again.
+pub(super) const LONG: Duration = Duration::from_secs(60 * 60);
+
 /// A server at which locks can be acquired.
 pub(crate) trait AcquireServer: LockServer {
     /// Starts to serve an acquire, to its outcome, and then its tenure, to its end. Does not block.

@@ -58,10 +58,7 @@ impl AnnouncedWait {
         requester: Option<RequesterId>,
         around: &[RequesterId],
     ) -> Result<Option<AnnouncedWait>> {
-        let Some(requester) = requester else { return Ok(None) };
-        if hold_nothing(requester, around) {
-            return Ok(None);
-        }
+        let Some(requester) = holding(requester, around) else { return Ok(None) };
         announce_queued(queue, request, requester, around)
     }
 
@@ -75,10 +72,7 @@ impl AnnouncedWait {
         requester: Option<RequesterId>,
         around: &[RequesterId],
     ) -> Result<Option<AnnouncedWait>> {
-        let Some(requester) = requester else { return Ok(None) };
-        if hold_nothing(requester, around) {
-            return Ok(None);
-        }
+        let Some(requester) = holding(requester, around) else { return Ok(None) };
         let wait = Wait { paths: Arc::clone(paths), options, shared: false, slots: Some(limit), requester };
         announce(&wait, held_by(requester, around, None))
     }
@@ -90,11 +84,12 @@ impl AnnouncedWait {
     }
 }
 
-/// Returns whether neither `requester` nor those `around` it hold anything, nor does a holder that runs this process.
+/// Returns `requester` if it may hold something, or those `around` it may, or a holder that runs this process.
 #[inline]
-fn hold_nothing(requester: RequesterId, around: &[RequesterId]) -> bool {
+fn holding(requester: Option<RequesterId>, around: &[RequesterId]) -> Option<RequesterId> {
+    let requester = requester?;
     let held = std::iter::once(&requester).chain(around).any(|one| tenures_by_requester::count(*one) > 0);
-    !held && !held_for_command::may_exist()
+    (held || held_for_command::may_exist()).then_some(requester)
 }
 
 /// A wait that may be announced.

@@ -17,7 +17,7 @@ use super::{Etcd, keys, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
 use crate::record::{self, Content, Record, RecordState};
-use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
+use crate::server::acquire::{Acquire, Failed, LONG, Patience, ReturnsPlace, failed, held_nothing, new_record};
 use crate::server::delivery;
 use crate::server::io_thread::within;
 use crate::server::keeps_tenures::interrupter;
@@ -33,8 +33,6 @@ use crate::util::trace::event;
 const WATCH_AGAIN: Duration = Duration::from_millis(500);
 /// The number of keys that the transaction which creates a place's own reads: that one, and the one before it.
 const LAST_TWO: i64 = 2;
-/// The maximum time of a wait without a deadline, after which the queue is read once more.
-const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// A key below a name. If the place was not left before, it is given back when this is dropped.
 struct Place {

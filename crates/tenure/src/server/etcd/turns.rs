@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::server::acquire::{Acquire, Patience};
+use crate::server::acquire::{Acquire, LONG, Patience};
 use crate::server::last_answer::LastAnswer;
 use crate::server::lease::call_limit;
 use crate::server::pending::PendingAcquire;
@@ -22,8 +22,6 @@ use crate::server::url::Url;
 /// How many waiters of a name have a place in its queue. While one works under the lock, the next ones have been in the queue for
 /// a while, so that no hand-off waits for a place.
 pub(super) const MOST_PLACES: usize = 8;
-/// The longest sleep of a wait without an end.
-const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// The names of a cluster for which acquires of this process wait.
 #[derive(Default)]

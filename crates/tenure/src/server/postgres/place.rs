@@ -13,7 +13,7 @@ use super::session::{Claim, PAUSE};
 use super::{Postgres, rows, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::record::Record;
-use crate::server::acquire::{Acquire, Failed, Patience, ReturnsPlace, failed, held_nothing, new_record};
+use crate::server::acquire::{Acquire, Failed, LONG, Patience, ReturnsPlace, failed, held_nothing, new_record};
 use crate::server::delivery;
 use crate::server::io_thread::within;
 use crate::server::keeps_tenures::interrupter;
@@ -23,9 +23,6 @@ use crate::server::pending::PendingAcquire;
 use crate::server::tenure::ServerTenure;
 use crate::sys::LockKind;
 use crate::util::trace::event;
-
-/// The maximum time of a wait without a deadline, after which it looks at the caller again.
-const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// An acquire under way.
 struct Place<'a> {
