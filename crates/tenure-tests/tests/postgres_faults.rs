@@ -428,13 +428,73 @@ fn a_release_reports_that_the_lock_had_another_holder() {
         return;
     }
     let postgres = Postgres::start();
-    let mut holder = opened(&postgres.target("a", 20));
+    let target = postgres.target("a", 20);
+    let mut holder = opened(&target);
     holder.must("acquire l g never");
     // The row as another holder's grant writes it.
-    postgres.ask("UPDATE tenure.locks SET fence = fence + 1");
+    let overwrite = || postgres.ask("UPDATE tenure.locks SET fence = fence + 1");
+    overwrite();
     holder.must("check g");
     let lost = holder.must_fail("release g", "lost");
     assert!(said(&lost).contains("changed at the server"), "{lost}");
+    postgres.ask("UPDATE tenure.locks SET state = 'released'");
+    let mut waiter = holder_that_has_waited(&target);
+    overwrite();
+    let lost = waiter.must_fail("release g", "lost");
+    assert!(said(&lost).contains("changed at the server"), "{lost}");
+}
+
+/// Returns a holder to which another has handed the lock over.
+fn holder_that_has_waited(target: &str) -> Actor {
+    let (mut first, mut waiter) = (opened(target), opened(target));
+    first.must("acquire l g 20000");
+    waiter.must("begin l g 20000");
+    await_waiters(&mut Actor::start(), target, 1);
+    first.must("release g");
+    let granted = receive_soon(&mut waiter, "the waiter");
+    assert_eq!(granted["event"], "granted", "{granted}");
+    waiter
+}
+
+#[test]
+fn a_row_that_is_locked_delays_the_release_of_a_holder_that_has_waited() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("a", 30);
+    let mut holder = holder_that_has_waited(&target);
+    let mut session = postgres.session();
+    assert_eq!(session.ask("BEGIN; SELECT state FROM tenure.locks FOR UPDATE;"), "held");
+    holder.send("release g");
+    // The session that has the lock does not wait for the row: it hands the write over to another, which does.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE tenure.locks SET state = $3%RETURNING 1'";
+    until("a release that waits for the row", || postgres.ask(waits) == "1");
+    assert_eq!(postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"), "1");
+    session.send("COMMIT;");
+    let released = receive_soon(&mut holder, "the release");
+    assert_eq!(released["ok"], true, "{released}");
+    assert_eq!(postgres.ask("SELECT state FROM tenure.locks"), "released");
+    let next = opened(&target).must("acquire l g 20000");
+    assert_eq!(next["crashed"], Value::Null, "{next}");
+    session.end();
+}
+
+#[test]
+fn a_release_that_a_silent_server_has_not_answered_frees_the_lock_later() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", DAY);
+    let mut holder = holder_that_has_waited(&target);
+    postgres.freeze();
+    let refused = soon(&mut holder, "release g");
+    assert_eq!(refused["kind"], "unreachable", "{refused}");
+    assert!(said(&refused).contains("as soon as the server answers"), "{refused}");
+    postgres.thaw();
+    let next = opened(&target).must("acquire l g 60000");
+    assert_eq!(next["crashed"], Value::Null, "{next}");
 }
 
 #[test]

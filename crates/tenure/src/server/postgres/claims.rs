@@ -82,6 +82,11 @@ impl Claims {
         self.names.keys().all(|ours| **ours == *name)
     }
 
+    /// Returns whether the session has nothing but a claim that was taken out.
+    pub(super) fn are_only(&self, claim: &Claimed) -> bool {
+        self.claims.is_empty() && self.numbers.len() == 1 && self.numbers.contains_key(&claim.number)
+    }
+
     /// Returns the kind in which the session has the lock of a name.
     pub(super) fn kind_of(&self, name: &str) -> Option<LockKind> {
         self.names.get(name).map(|named| named.grip.kind)

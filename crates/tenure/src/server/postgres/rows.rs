@@ -271,8 +271,7 @@ impl Beside for Arc<Pool> {
     }
 
     fn show<'a>(&'a self, name: &'a Arc<str>, fence: i64, record: &'a Record, limit: Duration) -> Coming<'a, bool> {
-        let state = record.native.as_ref().map_or(RecordState::Held, |native| native.state);
-        let (name, state, record) = (Arc::clone(name), state_word(state), record.to_json());
+        let (name, state, record) = (Arc::clone(name), state_of(record), record.to_json());
         Box::pin(batches::write(self, Write { name, change: Change::Show { fence, state, record }, limit }))
     }
 
@@ -331,6 +330,11 @@ pub(super) async fn behind(pool: &Arc<Pool>, name: &str, limit: Duration) -> Fai
 /// those of every system but Linux are, so its pid proves nothing here.
 pub(super) fn is_proven_dead(keeper: &Identity) -> bool {
     keeper.boot_id.is_some() && keeper.pid_namespace.is_some() && keeper.verify().is_dead()
+}
+
+/// Returns the state of a record, as its row has it.
+pub(super) fn state_of(record: &Record) -> &'static str {
+    state_word(record.native.as_ref().map_or(RecordState::Held, |native| native.state))
 }
 
 fn state_word(state: RecordState) -> &'static str {

@@ -103,6 +103,18 @@ SELECT k.at, CASE WHEN k.shared THEN pg_catalog.pg_advisory_unlock_shared(k.numb
 FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.bool[]))
   WITH ORDINALITY AS k(number, shared, at)";
 
+/// Writes the end of a tenure into the row of that fence, and lets the session know that it did.
+pub(super) const RELEASE: &str = "\
+UPDATE tenure.locks SET state = $3, record = $4, changed_at = pg_catalog.now()
+WHERE name = $1 AND fence = $2
+RETURNING pg_catalog.set_config('tenure.released', fence::pg_catalog.text, false)";
+
+/// Unlocks a number if the session has committed the [end](RELEASE) of that fence. NULL if it has not: then nothing is
+/// unlocked.
+pub(super) const UNLOCK_RELEASED: &str = "\
+SELECT CASE WHEN pg_catalog.current_setting('tenure.released', true) = $1::pg_catalog.int8::pg_catalog.text
+  THEN pg_catalog.pg_advisory_unlock($2) END";
+
 /// Makes the server report the breaks of locks: [`NOTIFY_BREAK`]. A session that waits must not listen, because the
 /// server keeps all notifications, of every program, until each listener has read them.
 pub(super) const LISTEN: &str = "LISTEN tenure";

@@ -11,6 +11,7 @@ use super::connect::{Answer, Failure};
 use super::session::{PAUSE, Session, WRITE_AGAIN};
 use crate::model::error::{Error, ErrorKind};
 use crate::record::Record;
+use crate::server::io_thread::within;
 use crate::server::keeps_tenures::KeepsTenures;
 use crate::server::lease::BootTime;
 use crate::server::reports;
@@ -121,16 +122,35 @@ impl Session {
             return tenure.finish(Err(at(self.loss())));
         }
         let end = End::of(&claim, tenure).await;
-        let written = self.write_end(&claim, &end, limit).await;
+        let written = match &end {
+            End::Exclusive(record) if self.may_write(&claim) => {
+                let (answer, is_late) = {
+                    let writes = self.write_and_unlock(&claim, record);
+                    tokio::pin!(writes);
+                    match within(limit, &mut writes).await {
+                        Some(answer) => (answer, false),
+                        None => {
+                            tenure.finish(Err(self.unanswered_release(at(Failure::silent(limit)))));
+                            (writes.await, true)
+                        }
+                    }
+                };
+                match answer {
+                    Ok((_, true)) if is_late => return,
+                    _ if is_late => return self.release_later(claim, &end).await,
+                    Ok((true, true)) => return tenure.finish(Ok(())),
+                    Ok((is_ours, _)) => Ok(is_ours),
+                    Err(failure) if failure.is_unanswered() => Err(failure),
+                    // Another program has locked the row or the table.
+                    Err(_) => self.write_end(&claim, &end, limit).await,
+                }
+            }
+            _ => self.write_end(&claim, &end, limit).await,
+        };
         if let Err(failure) = &written
             && failure.is_unanswered()
         {
-            let seconds = self.beside.address().url.ttl.as_secs();
-            let error = at(failure.clone()).with_hint(format!(
-                "the lock is free as soon as the server answers, or when its session ends, after {seconds} s at most; \
-                 later where it waits for a synchronous standby"
-            ));
-            tenure.finish(Err(error));
+            tenure.finish(Err(self.unanswered_release(at(failure.clone()))));
             return self.release_later(claim, &end).await;
         }
         let unlocked = self.unlock(claim).await;
@@ -139,6 +159,15 @@ impl Session {
             (Err(failure), _) | (_, Err(failure)) => Err(at(failure)),
             _ => Err(not_ours(target)),
         });
+    }
+
+    /// Returns the error of a release that the server has not answered.
+    fn unanswered_release(&self, error: Error) -> Error {
+        let seconds = self.beside.address().url.ttl.as_secs();
+        error.with_hint(format!(
+            "the lock is free as soon as the server answers, or when its session ends, after {seconds} s at most; \
+             later where it waits for a synchronous standby"
+        ))
     }
 
     /// Writes the end of a tenure. `false` if its row is another's.

@@ -10,9 +10,10 @@ use tokio_postgres::types::Type;
 
 use super::super::claims::Claimed;
 use super::super::connect::{Answer, Failure, Value};
-use super::super::sql;
+use super::super::{rows, sql};
 use super::renewal::LosesSession;
-use super::{Claim, PAUSE, Session, State, Try, Unlock};
+use super::{Claim, Kind, PAUSE, Session, State, Try, Unlock};
+use crate::record::Record;
 use crate::server::io_thread::within;
 use crate::sys::LockKind;
 
@@ -80,6 +81,41 @@ impl Session {
             Some(key) => self.beside.unshare(&claim.name, &key, limit).await,
             None => Ok(true),
         }
+    }
+
+    /// Returns whether the session itself may write the row of a claim that it releases: a write that waits for the row, or for
+    /// a synchronous standby, delays the renewals of no other claim, nor another acquire.
+    pub(in crate::server::postgres) fn may_write(&self, claim: &Claimed) -> bool {
+        let state = self.state();
+        let is_alone = state.claims.are_only(claim) && state.unlocks.is_empty() && !state.is_asking;
+        self.kind == Kind::Waiter && claim.kind == LockKind::Exclusive && is_alone
+    }
+
+    /// Writes the row of a tenure that ends, and unlocks once that is committed, in one round trip. Returns whether the row was
+    /// its own, and whether it is unlocked: after an error it is not.
+    pub(in crate::server::postgres) async fn write_and_unlock(
+        &self,
+        claim: &Claimed,
+        record: &Record,
+    ) -> Answer<(bool, bool)> {
+        let (state, text) = (rows::state_of(record), record.to_json());
+        let row: &[Value<'_>] =
+            &[(&&*claim.name, Type::TEXT), (&claim.fence, Type::INT8), (&state, Type::TEXT), (&text, Type::TEXT)];
+        let number: &[Value<'_>] = &[(&claim.fence, Type::INT8), (&claim.number, Type::INT8)];
+        // Sent together. Where the second comes first, or the first fails, the second does nothing.
+        let (written, unlocked) = tokio::join!(
+            self.connection.rows_long(sql::RELEASE, row),
+            self.connection.rows_long(sql::UNLOCK_RELEASED, number)
+        );
+        let is_written = !written?.is_empty();
+        let is_unlocked = unlocked?.first().is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true));
+        if is_unlocked {
+            self.state().claims.forget(claim);
+            self.asked.notify_one();
+            self.changed.notify_one();
+            self.beside.released(&claim.name);
+        }
+        Ok((is_written, is_unlocked))
     }
 
     /// Unlocks what was claimed. Returns whether the session had it.
