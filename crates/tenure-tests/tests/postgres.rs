@@ -142,7 +142,7 @@ fn statements_that_a_session_repeats_are_prepared_until_a_table_changes() {
 }
 
 #[test]
-fn a_holder_that_has_waited_releases_in_one_round_trip() {
+fn a_session_with_one_lock_releases_it_in_one_round_trip() {
     if !there() {
         return;
     }
@@ -171,12 +171,12 @@ fn a_holder_that_has_waited_releases_in_one_round_trip() {
         let entries = executed.iter().filter(|entry| entry.contains(part));
         entries.map(|entry| entry.split(']').next().unwrap()).collect()
     };
-    // The session that has waited writes the row and unlocks. The other does not: its holder took what was free.
+    // The session that took what was free and the one that waited write the row and unlock.
     let writes = sessions_of("set_config('tenure.released'");
-    assert_eq!((writes.len(), &writes), (5, &sessions_of("current_setting('tenure.released'")), "{log}");
-    // A later unlock is of the holder that took what was free, or of one whose two statements came in the other order.
-    let others = executed.iter().filter(|line| line.contains("SELECT k.at, CASE")).count();
-    assert!((5..=6).contains(&others), "{log}");
+    assert_eq!((writes.len(), &writes), (10, &sessions_of("current_setting('tenure.released'")), "{log}");
+    // A later unlock is of a release whose two statements came in the other order.
+    let others = executed.iter().filter(|entry| entry.contains("SELECT k.at, CASE")).count();
+    assert!(others <= 2, "{log}");
 }
 
 #[test]

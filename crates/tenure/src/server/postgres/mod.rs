@@ -23,7 +23,8 @@
 //! 7. A release marks the row, or removes the word, commits, and then unlocks.
 //!
 //! Rows are written by another session than the one that has the advisory lock, because a row or a table may be locked, and
-//! a synchronous standby may hang. That session would not be renewed meanwhile. Step 5 is safe without it: each grant
+//! a synchronous standby may hang. That session would not be renewed meanwhile. So a session writes only the row of a lock that it
+//! releases, if it has no other. Step 5 is safe without it: each grant
 //! changes a row that was released, or one whose lease was waited out by a session that had the lock all the time: it is
 //! asked once more after the wait. A grant that arrives late finds another row.
 

@@ -12,7 +12,7 @@ use super::super::claims::Claimed;
 use super::super::connect::{Answer, Failure, Value};
 use super::super::{rows, sql};
 use super::renewal::LosesSession;
-use super::{Claim, Kind, PAUSE, Session, State, Try, Unlock};
+use super::{Claim, PAUSE, Session, State, Try, Unlock};
 use crate::record::Record;
 use crate::server::io_thread::within;
 use crate::sys::LockKind;
@@ -83,12 +83,12 @@ impl Session {
         }
     }
 
-    /// Returns whether the session itself may write the row of a claim that it releases: a write that waits for the row, or for
-    /// a synchronous standby, delays the renewals of no other claim, nor another acquire.
+    /// Returns whether the session itself may write the row of a claim that it releases: it has no other, whose renewal would
+    /// wait where the write waits for a synchronous standby. It waits for a locked row [briefly](sql::BRIEFLY_MS).
     pub(in crate::server::postgres) fn may_write(&self, claim: &Claimed) -> bool {
         let state = self.state();
-        let is_alone = state.claims.are_only(claim) && state.unlocks.is_empty() && !state.is_asking;
-        self.kind == Kind::Waiter && claim.kind == LockKind::Exclusive && is_alone
+        let is_asked = state.is_asking || !state.unlocks.is_empty() || !state.tries.is_empty();
+        claim.kind == LockKind::Exclusive && state.claims.are_only(claim) && !is_asked
     }
 
     /// Writes the row of a tenure that ends, and unlocks once that is committed, in one round trip. Returns whether the row was

@@ -2,7 +2,8 @@
 //! tenure is a claim whose row is written.
 //!
 //! Nothing that may block is executed by a session that has claims, so that its renewals are answered: rows are written by
-//! [another](Beside::show). A session that waits in the server's queue has no claim.
+//! [another](Beside::show), but for the release of the only claim (`locks.rs`). A session that waits in the server's queue has
+//! no claim.
 //!
 //! An advisory lock is reentrant within its session. So the session knows the numbers that it has, and unlocks once what
 //! it has taken twice.
