@@ -129,6 +129,9 @@ def link_flags(target, shared):
         flags.append("-Clink-arg=-Wl,--no-insert-timestamp")
     elif target.endswith("-apple-darwin"):
         flags.append(f"-Clink-arg=-F{output(ROOT / 'scripts/build-elsewhere', '--frameworks').strip()}")
+        # The linker makes LC_UUID from what it writes, to which debug symbols add the path of rustc's temporary folder. rustc
+        # strips them later.
+        flags.append("-Clink-arg=-Wl,-S")
     return flags
 
 
