@@ -59,19 +59,24 @@ async function removals(path) {
   return codes;
 }
 
+/** `rmSync` of Node 24 and later reports a file that is in use as EPERM, every other call as EBUSY. */
+function assertRefused(codes, of) {
+  assert(codes.length > 1 && codes.every((code) => code === "EBUSY" || code === "EPERM"), `${of}: ${codes}`);
+}
+
 test("a live holder's lock file cannot be removed by Node", async (t) => {
   awake(t);
   for (const of of ["tenure", "tenure/session-write-lock", "tenure/proper-lockfile"]) {
     const path = target(t);
     const holder = new Actor(t, of);
     await holder.must("acquire", { path });
-    assert.deepEqual(new Set(await removals(`${path}.lock`)), new Set(["EBUSY"]), of);
+    assertRefused(await removals(`${path}.lock`), of);
     await isBusy(path);
     await holder.must("release");
     assert(!existsSync(`${path}.lock`), of);
     const guard = await tenure.lock(path, { timeout: 60_000 });
     // This process's own lock file as well.
-    assert.deepEqual(new Set(await removals(guard.lockFile)), new Set(["EBUSY"]), of);
+    assertRefused(await removals(guard.lockFile), of);
     await guard.release();
   }
 });

@@ -267,7 +267,7 @@ fn a_lock_file_that_a_program_keeps_to_itself_is_respected() {
 }
 
 #[test]
-fn no_date_of_a_file_robs_a_holder() {
+fn no_date_of_a_file_takes_a_lock_from_its_holder() {
     let years = |years: u64| Duration::from_secs(years * 366 * 24 * 60 * 60);
     let now = SystemTime::now();
     for date in [now + years(70), now - years(50), SystemTime::UNIX_EPOCH] {
