@@ -43,6 +43,11 @@ export function checkOptions(of: string, options: unknown, rules: Record<string,
   }
 }
 
+/** @internal Checks the function of a task. */
+export function checkWork(work: unknown): void {
+  if (typeof work !== "function") throw new TypeError(`task: the work must be a function, not ${shown(work)}`);
+}
+
 /** @internal Checks a label. */
 export function checkLabel(label: unknown): void {
   if (typeof label !== "string") throw new TypeError(`setLabel: the label must be a string, not ${shown(label)}`);

@@ -63,7 +63,9 @@ export class Entries {
       if (waiter) this.#waiters(path).add(waiter);
       try {
         const left = Math.max(0, end - performance.now());
-        return this.#add(path, await lock(path, { ...options, timeout: left, signal: joined.signal }), owner);
+        // Another task of this thread may join the lock, and release it.
+        const all = { ...options, deadlockCheck: false, timeout: left, signal: joined.signal };
+        return this.#add(path, await lock(path, all), owner);
       } catch (error) {
         // Another task of this thread acquired the lock meanwhile.
         if (error !== joined) throw error;

@@ -1,4 +1,4 @@
-import type { Failure, Holder } from "./native.js";
+import type { CircleWait, Failure, Holder } from "./native.js";
 
 /** The kind of a `TenureError`. */
 export type TenureErrorCode =
@@ -6,6 +6,11 @@ export type TenureErrorCode =
   | "TENURE_BUSY"
   /** The run is not needed: another waits already, or the last success is too recent. */
   | "TENURE_SKIPPED"
+  /**
+   * A task would wait for itself, or the wait would close a `circle` of tasks, threads and programs, or the holder waits for this
+   * process to end. Circles and waits of tasks are found where these run in a scope (`task`).
+   */
+  | "TENURE_WOULD_DEADLOCK"
   /** The lock is no longer held: broken, revoked, released, its files removed, or its lease over. */
   | "TENURE_LOST"
   /** The platform, the file system or the server cannot do what is needed. Nothing was locked. */
@@ -47,6 +52,8 @@ export class TenureError extends Error {
   readonly waited: number | undefined;
   /** The system's error number, if the system reported an error. */
   readonly errno: number | undefined;
+  /** For `TENURE_WOULD_DEADLOCK`, the programs of which each holds a lock and waits for the next one's, if there are several. */
+  readonly circle: CircleWait[] | undefined;
 
   constructor(failure: Failure) {
     super(failure.message);
@@ -56,6 +63,7 @@ export class TenureError extends Error {
     this.hint = failure.hint;
     this.waited = failure.waited;
     this.errno = failure.errno;
+    this.circle = failure.circle;
   }
 
   /** @internal Takes the stack of the call that waited. */

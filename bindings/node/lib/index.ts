@@ -12,6 +12,7 @@ export { Guard, type Previous } from "./guard.js";
 export { acquireAll, Lock, lock, type LockOptions, type Path, type WaitOptions, withLock } from "./lock.js";
 export type { CircleWait, Holder, LeaseLeft, Overrun, PastTenure, Status, SuspendedHolder } from "./native.js";
 export { type Meanwhile, type Resumed, Suspended } from "./suspended.js";
+export { task, type TaskOptions } from "./task.js";
 
 /**
  * Returns the state of the lock of `path`. Does not acquire or change anything.
@@ -62,8 +63,10 @@ export async function slots(path: Path): Promise<Status[]> {
 
 /**
  * Returns the deadlocks in which a lock in a folder has a part: lists of programs, each of which holds a lock and waits for the
- * next one's. Only what is proven is reported. The waits of this package are no part of any, because a program of Node goes on
- * while it waits: set a `timeout`.
+ * next one's.
+ *
+ * A wait that would close such a circle rejects with `TENURE_WOULD_DEADLOCK`, so these are of programs with `deadlockCheck: false`.
+ * Only what is proven is reported: no waits outside of a `task`, and no programs that only know `flock(2)`.
  *
  * @example
  * for (const circle of await deadlocks("sessions", { recursive: true })) console.log(circle.map(({ text }) => text));

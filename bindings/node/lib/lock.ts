@@ -13,6 +13,7 @@ import type {
   Status,
 } from "./native.js";
 import { giveUpAtExit, serverOf } from "./server.js";
+import { currentTask, outsideOfTasks } from "./task.js";
 import { finish as finishNative, type Started, WAIT, type WaitOptions } from "./wait.js";
 
 export type { WaitOptions } from "./wait.js";
@@ -41,6 +42,12 @@ export interface LockOptions {
    * of the process then do not exclude each other. Off by default.
    */
   reentrant?: boolean | undefined;
+  /**
+   * Rejects with `TENURE_WOULD_DEADLOCK` where an acquire would wait for its own end: where its task holds the lock (see `task`),
+   * where the wait would close a circle, and where the holder waits for this process, as `tenure run` does. On by default; turn
+   * it off if guards are passed to other tasks, which release them.
+   */
+  deadlockCheck?: boolean | undefined;
   /**
    * "lock-file" (the default) creates `<path>.lock` while the lock is held, which also excludes programs that only know
    * lock files. "flock" locks the path itself, and excludes `flock(1)`.
@@ -85,6 +92,7 @@ const LOCK = {
   overrun: oneOf("report", "revoke"),
   stealAfter: rule.period,
   reentrant: rule.flag,
+  deadlockCheck: rule.flag,
   style: oneOf("lock-file", "flock"),
   shared: rule.flag,
   record: rule.flag,
@@ -140,7 +148,7 @@ export class Lock {
     checkOptions("acquire", options, WAIT);
     const { signal, timeout = Infinity } = options;
     signal?.throwIfAborted();
-    return finish(this.#native.start(timeout), signal);
+    return finish(this.#native.start(timeout, currentTask()), signal);
   }
 
   /**
@@ -148,7 +156,7 @@ export class Lock {
    * until the server has answered, for five seconds at most; `acquire({ timeout: 0 })` does not.
    */
   acquireSync(): Guard {
-    return new Guard(unwrap<NativeGuard>(this.#native.tryAcquire()));
+    return new Guard(unwrap<NativeGuard>(this.#native.tryAcquire(currentTask())));
   }
 
   /** @internal Returns the indexes of locks in the order in which `acquireAll` acquires them. */
@@ -188,7 +196,7 @@ export async function lock(path: Path, options: LockOptions & WaitOptions = {}):
 function acquire(path: Path, all: LockOptions & WaitOptions): Guard | Promise<Guard> {
   const { timeout = Infinity, signal, ...options } = all;
   signal?.throwIfAborted();
-  return finish(native().NativeLock.openAndStart(...opening(path, options), timeout), signal);
+  return finish(native().NativeLock.openAndStart(...opening(path, options), timeout, currentTask()), signal);
 }
 
 /**
@@ -266,7 +274,7 @@ function opening(path: Path, options: LockOptions): [string | Uint8Array, Native
   if (serverOf(where) !== null) giveUpAtExit();
   const { maxHold } = options;
   // One listener for all locks, as libuv walks each listener's handle while it exists.
-  if (maxHold !== undefined) overrunListener ??= new (native().NativeOverrunListener)(emitOverrun);
+  if (maxHold !== undefined) overrunListener ??= outsideOfTasks(() => new (native().NativeOverrunListener)(emitOverrun));
   return [where, nativeOptions(options), maxHold === undefined ? null : (overrunListener ?? null)];
 }
 

@@ -2,6 +2,7 @@ import { checkOptions } from "./check.js";
 import { TenureError } from "./errors.js";
 import type { Guard } from "./guard.js";
 import type { NativeGuard, NativeSuspended } from "./native.js";
+import { currentTask } from "./task.js";
 import { finish, WAIT, type WaitOptions } from "./wait.js";
 
 /** What is known of the time in which a lock was suspended. */
@@ -66,7 +67,7 @@ export class Suspended {
     this.#resuming = true;
     try {
       signal?.throwIfAborted();
-      const granted = await finish(this.#native.start(timeout), signal);
+      const granted = await finish(this.#native.start(timeout, currentTask()), signal);
       if (this.#owner.over() !== undefined) {
         granted.release();
         throw new TenureError({ code: "TENURE_LOST", message: `${guard.path}: the lock was released`, path: guard.path });

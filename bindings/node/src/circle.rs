@@ -1,11 +1,8 @@
-//! `deadlocks()`: circles of programs that wait for each other.
+//! Circles of programs that wait for each other.
 
-use napi::bindgen_prelude::{Either, Result};
 use napi_derive::napi;
-use tenure::ListOptions;
 
-use crate::convert::{Target, date, os_string, path_text};
-use crate::work::{Promised, Work};
+use crate::convert::{date, path_text};
 
 /// A program that holds a lock and waits for another: one step of a deadlock. Properties that are not known are undefined. Texts
 /// are unescaped, as their writer recorded them.
@@ -53,17 +50,7 @@ impl From<&tenure::Waiting> for CircleWait {
     }
 }
 
-/// Returns the circles of programs that wait for each other, in which a lock in `folder` has a part.
-#[napi(ts_return_type = "Promise<Array<Array<CircleWait>> | Failure>")]
-pub fn deadlocks(
-    #[napi(ts_arg_type = "string | Uint8Array")] folder: Target,
-    recursive: bool,
-) -> Result<Promised<Vec<Vec<CircleWait>>>> {
-    let (folder, options) = (os_string(folder)?, ListOptions::default().recursive(recursive));
-    Ok(Work::task(move || match tenure::deadlocks(folder, &options) {
-        Ok(found) => {
-            Either::A(found.iter().map(|circle| circle.waits.iter().map(CircleWait::from).collect()).collect())
-        }
-        Err(error) => Either::B(error.into()),
-    }))
+/// Converts a circle.
+pub(crate) fn waits(circle: &tenure::Circle) -> Vec<CircleWait> {
+    circle.waits.iter().map(CircleWait::from).collect()
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use napi_derive::napi;
 use tenure::{Advice, Error};
 
+use crate::circle::{CircleWait, waits};
 use crate::convert::{milliseconds, path_text};
 use crate::holder::Holder;
 
@@ -25,6 +26,8 @@ pub struct Failure {
     pub waited: Option<f64>,
     /// The system's error number, if the system reported an error.
     pub errno: Option<i32>,
+    /// The programs of a circle of waits.
+    pub circle: Option<Vec<CircleWait>>,
 }
 
 impl Failure {
@@ -39,6 +42,7 @@ impl Failure {
             hint: Some(hint),
             waited: None,
             errno: None,
+            circle: None,
         }
     }
 
@@ -64,6 +68,7 @@ impl From<&Error> for Failure {
             hint,
             waited: error.waited().map(milliseconds),
             errno: error.io_error().and_then(std::io::Error::raw_os_error),
+            circle: error.circle().map(waits),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod circle;
 mod clean;
 mod convert;
+mod deadlocks;
 mod failure;
 mod guard;
 mod history;
@@ -20,6 +21,7 @@ mod process;
 mod release;
 mod status;
 mod suspended;
+mod task;
 mod wait;
 mod wake;
 mod work;

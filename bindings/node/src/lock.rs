@@ -13,6 +13,7 @@ use crate::guard::{NativeGuard, guard_of};
 use crate::options::NativeOptions;
 use crate::overrun::NativeOverrunListener;
 use crate::status::{Status, status_of};
+use crate::task::{NativeTask, in_scope};
 use crate::wait::NativeWait;
 use crate::work::{Promised, Work};
 
@@ -78,19 +79,20 @@ impl NativeLock {
         })
     }
 
-    /// Opens a lock, and acquires it as `start` does. JavaScript has no object for the lock itself.
+    /// Opens a lock, and acquires it as `start` does, for the task of this scope. JavaScript has no object for the lock itself.
     #[napi]
     pub fn open_and_start(
         #[napi(ts_arg_type = "string | Uint8Array")] target: Target,
         options: Option<NativeOptions>,
         listener: Option<&NativeOverrunListener>,
         timeout: f64,
+        task: Option<&NativeTask>,
     ) -> Result<Either3<NativeGuard, NativeWait, Failure>> {
         let lock = match NativeLock::opened(target, options, listener)? {
             Ok(lock) => lock,
             Err(failure) => return Ok(Either3::C(failure)),
         };
-        let started = lock.start(timeout);
+        let started = lock.start(timeout, task);
         RECENT.with_borrow_mut(|recent| {
             if recent.len() == MOST_RECENT {
                 recent.pop_front();
@@ -100,24 +102,25 @@ impl NativeLock {
         Ok(started)
     }
 
-    /// Makes one attempt to acquire, without waiting for a holder. Blocks until a server has answered.
+    /// Makes one attempt to acquire, for the task of this scope, without waiting for a holder. Blocks until a server has
+    /// answered.
     #[napi]
-    pub fn try_acquire(&self) -> Either<NativeGuard, Failure> {
-        guard_of(match self.shared {
+    pub fn try_acquire(&self, task: Option<&NativeTask>) -> Either<NativeGuard, Failure> {
+        guard_of(in_scope(task, || match self.shared {
             true => self.lock.acquire_shared(Wait::Never),
             false => self.lock.acquire_with(Wait::Never),
-        })
+        }))
     }
 
     /// Acquires a free lock in files immediately. Joins the queue of a busy one, or asks the server, for `timeout`
-    /// milliseconds.
+    /// milliseconds. The acquire is that of the task of this scope.
     #[napi]
-    pub fn start(&self, timeout: f64) -> Either3<NativeGuard, NativeWait, Failure> {
+    pub fn start(&self, timeout: f64, task: Option<&NativeTask>) -> Either3<NativeGuard, NativeWait, Failure> {
         let wait = wait_of(timeout);
-        NativeWait::start(match self.shared {
+        NativeWait::start(in_scope(task, || match self.shared {
             true => self.lock.begin_shared(wait, Requester::Task),
             false => self.lock.begin_with(wait, Requester::Task),
-        })
+        }))
     }
 
     /// Returns the state of the lock.

@@ -19,6 +19,8 @@ pub struct NativeOptions {
     pub shared: Option<bool>,
     /// Whether this process may acquire again while it holds the lock.
     pub reentrant: Option<bool>,
+    /// Whether an acquire fails that would wait for its own end.
+    pub deadlock_check: Option<bool>,
     /// The maximum hold time.
     pub max_hold: Option<f64>,
     /// Whether to release the lock after that, and not only report it.
@@ -55,8 +57,10 @@ impl NativeOptions {
     }
 
     pub(crate) fn library(&self) -> Result<Options> {
-        // The tasks of a thread of Node exclude each other, so a thread may wait for itself.
-        let mut options = Options::default().deadlock_check(false).reentrant(self.reentrant == Some(true));
+        let mut options = Options::default().reentrant(self.reentrant == Some(true));
+        if let Some(check) = self.deadlock_check {
+            options = options.deadlock_check(check);
+        }
         if let Some(label) = &self.label {
             options = options.label(label);
         }

@@ -7,6 +7,7 @@ use tenure::Requester;
 use crate::convert::wait_of;
 use crate::failure::Failure;
 use crate::guard::NativeGuard;
+use crate::task::{NativeTask, in_scope};
 use crate::wait::NativeWait;
 
 /// A suspended lock. Dropping it gives the lock up.
@@ -33,9 +34,10 @@ impl NativeSuspended {
 
     /// Acquires the lock again, as `NativeLock.start` does. `end` gets the guard.
     #[napi]
-    pub fn start(&self, timeout: f64) -> Result<Either3<NativeGuard, NativeWait, Failure>> {
+    pub fn start(&self, timeout: f64, task: Option<&NativeTask>) -> Result<Either3<NativeGuard, NativeWait, Failure>> {
         let suspended = self.0.as_ref().ok_or_else(released)?;
-        Ok(NativeWait::start(suspended.begin_acquire(wait_of(timeout), Requester::Task)))
+        let begin = || suspended.begin_acquire(wait_of(timeout), Requester::Task);
+        Ok(NativeWait::start(in_scope(task, begin)))
     }
 
     /// Ends the resumption with the guard that was granted. Returns what is known of the time in between.

@@ -15,6 +15,7 @@ for (const [how, times] of [
   ["opened", 200_000],
   ["contended", 20_000],
   ["lost", 20_000],
+  ["task", 200_000],
   ["file", 20_000],
   ["proper", 20_000],
 ]) {

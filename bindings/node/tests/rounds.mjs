@@ -3,7 +3,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-import { Lock, lock } from "tenure";
+import { Lock, lock, task } from "tenure";
 import { acquireFileLock } from "tenure/file-lock";
 import { lock as properLock } from "tenure/proper-lockfile";
 import { acquireSessionWriteLock } from "tenure/session-write-lock";
@@ -28,6 +28,7 @@ const ways = {
     held.on("lost", () => {});
     return held;
   },
+  task: () => task(() => opened.acquire(), { name: "round" }),
   file: () => acquireFileLock(path, { retries: { retries: 1 }, stale: 30_000 }),
   proper: async () => ({ release: await properLock(path, { realpath: false }) }),
 };

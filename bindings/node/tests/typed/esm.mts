@@ -1,7 +1,7 @@
 // Checked by `tsc --strict` against the installed package, and run.
 import { strict as assert } from "node:assert";
 
-import { type Guard, type Holder, Lock, lock, type LockOptions, type LeaseLeft, type Overrun, type Status, breakLock, list, slots, status, statusSync, TenureError, withLock } from "tenure";
+import { type Guard, type Holder, Lock, lock, type LockOptions, type LeaseLeft, type Overrun, type Status, breakLock, list, slots, status, statusSync, task, TenureError, withLock } from "tenure";
 import { acquireFileLock, type FileLockError, withFileLock } from "tenure/file-lock";
 import { withFileLock as withOwnedLock } from "tenure/file-lock/2026.8";
 import lockfile, { check, type LockOptions as ProperOptions, unlock } from "tenure/proper-lockfile";
@@ -46,6 +46,8 @@ const opened = new Lock(new URL(`file://${path}`));
   again.releaseSync();
 }
 
+const inTask: number = await task(async () => withLock(path, { deadlockCheck: true }, async (one) => one.path.length), { name: "typed" });
+assert.equal(inTask, path.length);
 const answer: number = await withLock(path, async () => 42);
 assert.equal(answer, 42);
 const length: number = await withLock(path, { timeout: 0 }, (one) => one.path.length);
@@ -57,6 +59,7 @@ try {
 } catch (error) {
   if (!(error instanceof TenureError)) throw error;
   assert.equal(error.code, "TENURE_BUSY");
+  assert.equal(error.circle?.[0]?.taskName satisfies string | undefined, undefined);
   const pid: number | undefined = error.holder?.pid;
   assert.equal(pid, process.pid);
 }
