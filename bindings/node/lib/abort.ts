@@ -1,3 +1,15 @@
+/** @internal Waits for `work`, or for the abort of `signal`, which rejects with its reason. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  let removeListener: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => (removeListener = onAbort(signal, () => reject(signal.reason))));
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    removeListener?.();
+  }
+}
+
 // One listener for each signal, however many waits share it, as Node warns about more than ten.
 const waits = new WeakMap<AbortSignal, { calls: Set<() => void>; listener: () => void }>();
 

@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 
+import { unlessAborted } from "./abort.js";
 import { native } from "./addon.js";
 import { checkOptions, checkPath, oneOf, rule, type Rule } from "./check.js";
 import { cleanUpAtExit } from "./cleanup.js";
@@ -131,10 +132,13 @@ let overrunListener: NativeOverrunListener | undefined;
  */
 export class Lock {
   readonly #native: NativeLock;
+  readonly #isOnServer: boolean;
 
   constructor(path: Path, options: LockOptions = {}) {
     checkOptions("Lock", options, LOCK);
-    this.#native = unwrap<NativeLock>(native().NativeLock.open(...opening(path, options)));
+    const [where, ...rest] = opening(path, options);
+    this.#native = unwrap<NativeLock>(native().NativeLock.open(where, ...rest));
+    this.#isOnServer = serverOf(where) !== null;
   }
 
   /**
@@ -160,8 +164,11 @@ export class Lock {
   }
 
   /** @internal Returns the indexes of locks in the order in which `acquireAll` acquires them. */
-  static orderOf(locks: Lock[]): number[] {
-    return unwrap<number[]>(native().orderOf(locks.map((lock) => lock.#native)));
+  static async orderOf(locks: Lock[]): Promise<number[]> {
+    const all = locks.map((lock) => lock.#native);
+    // Where several are on servers, these may have to be asked.
+    const mayAsk = locks.filter((lock) => lock.#isOnServer).length > 1;
+    return unwrap<number[]>(mayAsk ? await native().orderOf(all) : native().orderOfSync(all));
   }
 
   /** Returns the state of the lock. Does not acquire or change anything. */
@@ -207,6 +214,9 @@ function acquire(path: Path, all: LockOptions & WaitOptions): Guard | Promise<Gu
  * Rejects like `Lock.acquire`; with `TENURE_INVALID_TARGET` if a lock is named twice, and with `TENURE_LOST` if the lease of one
  * was lost while another was waited for.
  *
+ * Locks of one name on several servers are ordered by what these say of themselves. Each of them is asked first, by a thread of
+ * libuv's pool, and has five seconds to answer, whatever the timeout is.
+ *
  * @example
  * const [source, copy] = await acquireAll([new Lock("source"), new Lock("copy")], { timeout: 10_000 });
  */
@@ -215,7 +225,8 @@ export async function acquireAll(locks: Iterable<Lock>, options: WaitOptions = {
   const { timeout = Infinity, signal } = options;
   const [all, began, guards] = [[...locks], performance.now(), new Map<number, Guard>()];
   try {
-    for (const at of Lock.orderOf(all)) {
+    signal?.throwIfAborted();
+    for (const at of await unlessAborted(Lock.orderOf(all), signal)) {
       const left = Math.max(0, timeout - (performance.now() - began));
       guards.set(at, await all[at]!.acquire({ timeout: left, signal }));
     }

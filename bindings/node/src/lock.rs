@@ -24,11 +24,22 @@ pub struct NativeLock {
     shared: bool,
 }
 
-/// Returns the indexes of locks in the order in which `acquireAll` acquires them.
+/// Returns the indexes of locks in the order in which `acquireAll` acquires them. Where two of them have one name on several
+/// servers, these are asked.
+#[napi(ts_return_type = "Promise<Array<number> | Failure>")]
+pub fn order_of(locks: Vec<ClassInstance<'_, NativeLock>>) -> Promised<Vec<u32>> {
+    let locks: Vec<tenure::Lock> = locks.iter().map(|lock| lock.lock.clone()).collect();
+    Work::task(move || ordered(&locks.iter().collect::<Vec<_>>()))
+}
+
+/// Returns the order of locks like `orderOf`. Blocks until servers that have to be asked have answered.
 #[napi]
-pub fn order_of(locks: Vec<ClassInstance<'_, NativeLock>>) -> Either<Vec<u32>, Failure> {
-    let locks: Vec<&tenure::Lock> = locks.iter().map(|lock| &lock.lock).collect();
-    match tenure::command::distinct_order_of(&locks) {
+pub fn order_of_sync(locks: Vec<ClassInstance<'_, NativeLock>>) -> Either<Vec<u32>, Failure> {
+    ordered(&locks.iter().map(|lock| &lock.lock).collect::<Vec<_>>())
+}
+
+fn ordered(locks: &[&tenure::Lock]) -> Either<Vec<u32>, Failure> {
+    match tenure::command::distinct_order_of(locks) {
         Ok(order) => Either::A(order.into_iter().filter_map(|at| u32::try_from(at).ok()).collect()),
         Err(error) => Either::B(error.into()),
     }

@@ -329,6 +329,62 @@ test("a silent server outlasts no deadline", async (t) => {
   }
 });
 
+/** Servers that accept connections and never answer, with the sockets that they accepted. */
+async function silentServers(t, count) {
+  const sockets = new Set();
+  const servers = Array.from({ length: count }, () => createServer((socket) => void sockets.add(socket.on("error", () => {}))));
+  await Promise.all(servers.map(async (server) => once(server.listen(0, "127.0.0.1"), "listening")));
+  t.after(() => {
+    for (const server of servers) server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return { servers, sockets, locks: servers.map((server) => new Lock(`etcd://127.0.0.1:${server.address().port}/x`)) };
+}
+
+test("the event loop runs while servers are asked for the order", async (t) => {
+  // The locks of one name on several servers are ordered by what these say of themselves.
+  const { sockets, locks } = await silentServers(t, 2);
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  t.after(() => clearInterval(timer));
+  await assert.rejects(acquireAll(locks, { timeout: 60_000 }), { code: "TENURE_UNREACHABLE" });
+  // An order that was asked for on this thread would have been rejected before any of these callbacks.
+  const [heard, ticked] = [sockets.size, ticks];
+  assert(heard > 0 && ticked > 1, `${heard} connections, ${ticked} ticks`);
+});
+
+test("an abort ends the question for the order", async (t) => {
+  awake(t);
+  const { servers, locks } = await silentServers(t, 2);
+  const abort = new AbortController();
+  const heard = Promise.race(servers.map((server) => once(server, "connection")));
+  let isOver = false;
+  const acquiring = acquireAll(locks, { signal: abort.signal }).finally(() => (isOver = true));
+  acquiring.catch(() => {});
+  await heard;
+  assert.equal(isOver, false);
+  abort.abort(new Error("on purpose"));
+  await assert.rejects(acquiring, /on purpose/);
+  await assert.rejects(acquireAll(locks, { signal: abort.signal }), /on purpose/);
+});
+
+test("one name on two clusters is acquired in one order", { skip: skips.etcd }, async (t) => {
+  awake(t);
+  const clusters = await Promise.all([Etcd.start(), Etcd.start()]);
+  for (const cluster of clusters) t.after(() => cluster.end());
+  const [one, other] = clusters.map((cluster) => new Lock(cluster.target("main", 600)));
+  let inside = 0;
+  await Promise.all(Array.from({ length: 6 }, async (_, n) => {
+    const locks = n % 2 ? [one, other] : [other, one];
+    const guards = await acquireAll(locks, { timeout: 60_000 });
+    assert.deepEqual(guards.map((guard) => guard.path), clusters.map((cluster) => cluster.target("main", 600))[n % 2 ? "slice" : "reverse"]());
+    assert.equal(++inside, 1);
+    await new Promise(setImmediate);
+    inside--;
+    for (const guard of guards) await guard.release();
+  }));
+});
+
 test("options of files are refused for servers", async () => {
   for (const target of ["etcd://127.0.0.1/x", "postgres://127.0.0.1/db?lock=x"]) {
     for (const [option, value, words] of [
