@@ -1,7 +1,7 @@
 // Holds locks on command, by the package that the first argument names. Answers each line with one line.
 //
 //     {"do":"acquire","path":..,"options":..}      {"ok":true} and the guard's facts, or {"error":{code,message,..}}
-//     {"do":"release"} {"do":"check"} {"do":"exit"} {"do":"throw"} {"do":"end"} {"do":"block","for":ms}
+//     {"do":"release"} {"do":"check"} {"do":"exit"} {"do":"throw"} {"do":"reject"} {"do":"listen"} {"do":"end"} {"do":"block","for":ms}
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
@@ -61,6 +61,8 @@ const verbs = {
   check: () => void held.check(),
   exit: () => process.exit(7),
   throw: () => void setImmediate(() => { throw new Error("on purpose"); }),
+  reject: () => void Promise.reject(new Error("on purpose")),
+  listen: () => void process.on("SIGTERM", () => process.exit(7)),
   end: () => process.stdin.destroy(),
   block: ({ for: ms }) => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms),
 };

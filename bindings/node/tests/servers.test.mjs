@@ -204,25 +204,6 @@ for (const [kind, Kind] of [["etcd", Etcd], ["postgres", Postgres]]) {
       await held.release();
     });
 
-    for (const [verb, ttl, crashed] of [
-      // The lease outlasts the test, so only a release frees the lock.
-      ["end", 600, false],
-      // Long enough for calls on a slow machine.
-      ["exit", 9, true],
-      ["throw", 9, true],
-    ]) {
-      on(`the end of a process (${verb}) ${crashed ? "in the middle of a hold is a crash" : "releases"}`, async ({ t, server, name }) => {
-        const actor = new Actor(t);
-        await actor.must("acquire", { path: server.target(name, ttl) });
-        actor.tell(verb);
-        await actor.ended;
-        const held = await lock(server.target(name));
-        assert.equal(held.previous.crashed, crashed);
-        if (crashed) assert.equal(held.previous.holder.pid, actor.pid);
-        await held.release();
-      });
-    }
-
     on("worker threads exclude each other, and a worker's end releases", async ({ server, name }) => {
       const target = server.target(name, 600);
       const worker = new Worker(fileURLToPath(new URL("worker.mjs", import.meta.url)), { workerData: { path: target } });

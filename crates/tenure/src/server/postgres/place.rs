@@ -12,6 +12,7 @@ use super::pool::{Chance, TRY_AGAIN, Turn};
 use super::session::{Claim, PAUSE};
 use super::{Postgres, rows, status};
 use crate::model::error::{Error, ErrorKind, Result};
+use crate::process::Identity;
 use crate::record::Record;
 use crate::server::acquire::{Acquire, Failed, LONG, Patience, ReturnsPlace, failed, held_nothing, new_record};
 use crate::server::delivery;
@@ -23,6 +24,9 @@ use crate::server::pending::PendingAcquire;
 use crate::server::tenure::ServerTenure;
 use crate::sys::LockKind;
 use crate::util::trace::event;
+
+/// The interval at which an acquire that waits out a lease looks whether the lease's process has died.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An acquire under way.
 struct Place<'a> {
@@ -51,6 +55,8 @@ struct Last {
     fence: i64,
     /// Until when it may still rely on its lease.
     holds_until: Option<BootTime>,
+    /// The process that renewed that lease.
+    renewer: Option<Identity>,
     /// The readers, as the row has them.
     readers: String,
     /// Until when one of all may still rely on its lease.
@@ -369,6 +375,7 @@ impl Place<'_> {
                     if self.is_late() {
                         return Err(self.busy());
                     }
+                    let grace = grace.min(LOOK_AGAIN);
                     let rest = self.acquire.left().map_or(grace, |left| left.min(grace));
                     tokio::select! {
                         _ = claim.session.connection.over.wait() => {}
@@ -402,7 +409,7 @@ impl Place<'_> {
 
     /// Tries once to write the row. `None` where the last holder did not release: then its row was read.
     async fn try_take(&mut self, claim: &Claim) -> Answer<Option<(Granted, i64)>> {
-        if self.last.as_ref().and_then(|last| last.until).is_some_and(|until| BootTime::now() < until) {
+        if self.must_wait()? {
             return Ok(None);
         }
         if self.last.is_some() {
@@ -473,15 +480,41 @@ impl Place<'_> {
         let before = self.last.take().filter(|last| last.fence == found.fence);
         let is_new = before.as_ref().is_none_or(|last| last.readers != found.readers);
         let holds_until = before.map_or(found.until, |last| last.holds_until);
-        let mut until = holds_until;
+        let (record, fence, renewer, readers) = (found.unreleased, found.fence, found.renewer, found.readers);
+        self.last = Some(Last { record, fence, holds_until, renewer, readers, until: None });
+        self.decide_until()?;
+        Ok(is_new)
+    }
+
+    /// Returns whether a lease of the last holder or of a reader has to be waited out. Those of processes that are proven dead by
+    /// now are not: the server may end a session, and grant its locks, while its process still ends.
+    fn must_wait(&mut self) -> Answer<bool> {
+        let lasts = |last: &Last| last.until.is_some_and(|until| BootTime::now() < until);
+        if !self.last.as_ref().is_some_and(lasts) {
+            return Ok(false);
+        }
+        self.decide_until()?;
+        Ok(self.last.as_ref().is_some_and(lasts))
+    }
+
+    /// Decides until when one of the last holder and the readers may still rely on its lease.
+    fn decide_until(&mut self) -> Answer<()> {
+        let Some(last) = &mut self.last else { return Ok(()) };
+        if last.renewer.as_ref().is_some_and(rows::is_proven_dead) {
+            last.holds_until = None;
+        }
+        last.until = last.holds_until;
         if self.acquire.kind == LockKind::Exclusive {
-            for (key, reader) in rows::readers_of(&found.readers)? {
+            for (key, reader) in rows::readers_of(&last.readers)? {
+                let until = reader.until();
                 // Not longer for each reader that comes or goes.
-                until = until.max(*self.readers.entry(key).or_insert_with(|| reader.until()));
+                let first = self.readers.entry(key).or_insert(until);
+                if until.is_none() {
+                    *first = None;
+                }
+                last.until = last.until.max(*first);
             }
         }
-        let (record, fence, readers) = (found.unreleased, found.fence, found.readers);
-        self.last = Some(Last { record, fence, holds_until, readers, until });
-        Ok(is_new)
+        Ok(())
     }
 }

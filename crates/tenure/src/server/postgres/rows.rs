@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub(super) unreleased: Option<Record>,
     /// Until when its holder may still rely on its lease.
     pub(super) until: Option<BootTime>,
+    /// The process that renewed the lease, where that lasts.
+    pub(super) renewer: Option<Identity>,
     /// The words of shared locks, as the row has them.
     pub(super) readers: String,
 }
@@ -81,7 +83,7 @@ pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answe
     }
     let Some(row) = rows.first() else { return Ok(None) };
     let fence: i64 = row.get(0);
-    let free = Found { fence, unreleased: None, until: None, readers: row.get(5) };
+    let free = Found { fence, unreleased: None, until: None, renewer: None, readers: row.get(5) };
     if let Some(crashed) = pool.crashed_before_unsure(name, row.get(3)) {
         return Ok(Some(Found { unreleased: crashed, ..free }));
     }
@@ -90,11 +92,11 @@ pub(super) async fn last(pool: &Arc<Pool>, name: &str, limit: Duration) -> Answe
     if last.native.as_ref().is_none_or(|native| native.state == RecordState::Released) {
         return Ok(Some(free));
     }
-    let renewer = of_text(row.get(3), 0, &state);
-    let dead = renewer.identity().is_some_and(|identity| is_proven_dead(&identity));
+    let renewer = of_text(row.get(3), 0, &state).identity();
+    let dead = renewer.as_ref().is_some_and(is_proven_dead);
     let lease = Duration::from_millis(u64::try_from(row.get::<_, i64>(2)).unwrap_or(0));
     let until = (state != "aborted" && !dead).then(|| BootTime::now().after(lease));
-    Ok(Some(Found { unreleased: Some(last), until, ..free }))
+    Ok(Some(Found { unreleased: Some(last), until, renewer, ..free }))
 }
 
 /// A grant that is to be written.
