@@ -9,7 +9,7 @@ use tenure_tests::servers::names::{self, Names};
 use tenure_tests::servers::network::{Cables, Lossy, Narrow};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
 use tenure_tests::servers::{Silent, await_waiters, opened, receive_soon, said, soon};
-use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
+use tenure_tests::{Actor, actor_program, folder, has, needs, signal, stop, until};
 
 /// So long that a wait for a fraction of it does not end during a test.
 const DAY: &str = "1440m";
@@ -495,6 +495,29 @@ fn a_release_that_a_silent_server_has_not_answered_frees_the_lock_later() {
     postgres.thaw();
     let next = opened(&target).must("acquire l g 60000");
     assert_eq!(next["crashed"], Value::Null, "{next}");
+}
+
+#[test]
+fn the_lease_of_a_holder_that_dies_after_its_session_is_not_waited_out() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = target_of(&postgres, "postgres", DAY);
+    let (mut holder, mut waiter) = (opened(&target), opened(&target));
+    holder.must("acquire l g never");
+    waiter.must("begin l g forever");
+    await_waiters(&mut Actor::start(), &target, 1);
+    // As where the kernel closes the connection of a process that still ends.
+    stop(holder.pid());
+    postgres.ask("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted");
+    let read = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%FOR SHARE NOWAIT' AND state = 'idle'";
+    until("a waiter that has read the row of a live holder", || postgres.ask(read) == "1");
+    waiter.assert_no_event();
+    let pid = holder.pid();
+    holder.kill();
+    let granted = receive_soon(&mut waiter, "the waiter");
+    assert_eq!((&granted["event"], &granted["crashed"]["pid"]), (&"granted".into(), &pid.into()), "{granted}");
 }
 
 #[test]
