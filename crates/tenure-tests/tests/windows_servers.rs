@@ -209,16 +209,23 @@ fn takes_turns(target: &str) {
     }
 }
 
+/// Every case, each with a lock of its own: they wait for leases and for wine most of the time.
+fn all_at_once(target_of: impl Fn(&str) -> String, server: &str) {
+    thread::scope(|scope| {
+        for (holds, asks) in [(Linux, Windows), (Windows, Linux), (Windows, Windows)] {
+            let target = target_of(&format!("sessions/{holds:?}-{asks:?}"));
+            scope.spawn(move || excludes(holds, asks, &target, server));
+        }
+        takes_turns(&target_of("sessions/main"));
+    });
+}
+
 #[test]
 #[ignore = "needs wine and the command for Windows: scripts/test --windows"]
 fn the_windows_command_and_the_linux_one_exclude_each_other_on_etcd() {
     assert!(etcd::there(), "etcd is not installed");
     let cluster = Cluster::start(1);
-    let target = cluster.target("sessions/main", 15);
-    excludes(Linux, Windows, &target, "etcd");
-    excludes(Windows, Linux, &target, "etcd");
-    excludes(Windows, Windows, &target, "etcd");
-    takes_turns(&target);
+    all_at_once(|name| cluster.target(name, 15), "etcd");
 }
 
 #[test]
@@ -226,9 +233,5 @@ fn the_windows_command_and_the_linux_one_exclude_each_other_on_etcd() {
 fn the_windows_command_and_the_linux_one_exclude_each_other_on_postgres() {
     assert!(postgres::there(), "PostgreSQL is not installed");
     let postgres = Postgres::start();
-    let target = postgres.target("sessions/main", 15);
-    excludes(Linux, Windows, &target, "postgres");
-    excludes(Windows, Linux, &target, "postgres");
-    excludes(Windows, Windows, &target, "postgres");
-    takes_turns(&target);
+    all_at_once(|name| postgres.target(name, 15), "postgres");
 }
