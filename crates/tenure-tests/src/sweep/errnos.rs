@@ -263,7 +263,8 @@ impl Stage<'_> {
         other.must(&format!("open l {} {}", target.display(), scene.keys));
         if ok && scene.deed == Deed::Suspend {
             let resumed = actor.must(&format!("resume s g {}", HANG.as_millis()));
-            assert!(resumed["crashed"].is_null(), "{what}; then: {resumed}");
+            // Its own file, which was reported missing, looks like a crashed holder's.
+            assert!(lie || resumed["crashed"].is_null(), "{what}; then: {resumed}");
         }
         if ok && matches!(scene.deed, Deed::Acquire | Deed::Suspend | Deed::Resume) {
             let busy = other.must_fail("acquire l g never", "busy");
