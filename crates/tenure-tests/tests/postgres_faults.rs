@@ -31,6 +31,15 @@ fn role(postgres: &Postgres, name: &str) {
     postgres.ask(&format!("GRANT SELECT, INSERT, UPDATE ON tenure.locks TO {name}"));
 }
 
+/// Returns a holder, and a waiter that is in the queue for as long as `wait` says.
+fn holder_and_waiter(target: &str, wait: &str) -> (Actor, Actor) {
+    let (mut holder, mut waiter) = (opened(target), opened(target));
+    holder.must("acquire l g never");
+    waiter.must(&format!("begin l g {wait}"));
+    await_waiters(&mut Actor::start(), target, 1);
+    (holder, waiter)
+}
+
 #[test]
 fn a_server_that_takes_no_writes_is_refused_at_once() {
     if !there() {
@@ -233,10 +242,7 @@ fn the_next_holder_waits_for_the_end_of_a_break() {
     }
     let postgres = Postgres::start();
     let target = target_of(&postgres, "postgres", DAY);
-    let (mut holder, mut waiter) = (opened(&target), opened(&target));
-    holder.must("acquire l g never");
-    waiter.must("begin l g forever");
-    await_waiters(&mut Actor::start(), &target, 1);
+    let (_holder, mut waiter) = holder_and_waiter(&target, "forever");
     // A break, stopped between the end of the session and the commit.
     let mut operator = postgres.session();
     operator.send("BEGIN; UPDATE tenure.locks SET state = 'released' WHERE name = 'a';");
@@ -504,10 +510,7 @@ fn the_lease_of_a_holder_that_dies_after_its_session_is_not_waited_out() {
     }
     let postgres = Postgres::start();
     let target = target_of(&postgres, "postgres", DAY);
-    let (mut holder, mut waiter) = (opened(&target), opened(&target));
-    holder.must("acquire l g never");
-    waiter.must("begin l g forever");
-    await_waiters(&mut Actor::start(), &target, 1);
+    let (holder, mut waiter) = holder_and_waiter(&target, "forever");
     // As where the kernel closes the connection of a process that still ends.
     stop(holder.pid());
     postgres.ask("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted");
@@ -536,10 +539,7 @@ fn a_silent_server_blocks_no_operation() {
     // During a wait, and during a hold.
     let postgres = Postgres::start();
     let target = target_of(&postgres, "postgres", DAY);
-    let (mut holder, mut waiter) = (opened(&target), opened(&target));
-    holder.must("acquire l g never");
-    waiter.must("begin l g 20000");
-    await_waiters(&mut Actor::start(), &target, 1);
+    let (mut holder, mut waiter) = holder_and_waiter(&target, "20000");
     postgres.freeze();
     let refused = receive_soon(&mut waiter, "the waiter");
     assert_eq!(refused["event"], "refused", "{refused}");
@@ -627,10 +627,7 @@ fn a_roles_own_settings_do_not_end_a_lock() {
         postgres.ask(&format!("ALTER ROLE app SET {setting}"));
     }
     let target = target_of(&postgres, "app", "20s");
-    let (mut holder, mut waiter) = (opened(&target), opened(&target));
-    holder.must("acquire l g never");
-    waiter.must("begin l g forever");
-    await_waiters(&mut Actor::start(), &target, 1);
+    let (mut holder, mut waiter) = holder_and_waiter(&target, "forever");
     // Longer than any of the timeouts.
     postgres.ask("SELECT pg_sleep(1)");
     holder.must("check g");
