@@ -164,11 +164,11 @@ export class Lock {
   }
 
   /** @internal Returns the indexes of locks in the order in which `acquireAll` acquires them. */
-  static async orderOf(locks: Lock[]): Promise<number[]> {
+  static async orderOf(locks: Lock[], timeout: number): Promise<number[]> {
     const all = locks.map((lock) => lock.#native);
     // Where several are on servers, these may have to be asked.
     const mayAsk = locks.filter((lock) => lock.#isOnServer).length > 1;
-    return unwrap<number[]>(mayAsk ? await native().orderOf(all) : native().orderOfSync(all));
+    return unwrap<number[]>(mayAsk ? await native().orderOf(all, timeout) : native().orderOfSync(all, timeout));
   }
 
   /** Returns the state of the lock. Does not acquire or change anything. */
@@ -215,7 +215,7 @@ function acquire(path: Path, all: LockOptions & WaitOptions): Guard | Promise<Gu
  * was lost while another was waited for.
  *
  * Locks of one name on several servers are ordered by what these say of themselves. Each of them is asked first, by a thread of
- * libuv's pool, and has five seconds to answer, whatever the timeout is.
+ * libuv's pool, and has as long to answer as in `Lock.acquire`.
  *
  * @example
  * const [source, copy] = await acquireAll([new Lock("source"), new Lock("copy")], { timeout: 10_000 });
@@ -226,7 +226,7 @@ export async function acquireAll(locks: Iterable<Lock>, options: WaitOptions = {
   const [all, began, guards] = [[...locks], performance.now(), new Map<number, Guard>()];
   try {
     signal?.throwIfAborted();
-    for (const at of await unlessAborted(Lock.orderOf(all), signal)) {
+    for (const at of await unlessAborted(Lock.orderOf(all, timeout), signal)) {
       const left = Math.max(0, timeout - (performance.now() - began));
       guards.set(at, await all[at]!.acquire({ timeout: left, signal }));
     }

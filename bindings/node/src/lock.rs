@@ -25,21 +25,22 @@ pub struct NativeLock {
 }
 
 /// Returns the indexes of locks in the order in which `acquireAll` acquires them. Where two of them have one name on several
-/// servers, these are asked.
+/// servers, these are asked, and have the time that an acquire with this timeout gives them.
 #[napi(ts_return_type = "Promise<Array<number> | Failure>")]
-pub fn order_of(locks: Vec<ClassInstance<'_, NativeLock>>) -> Promised<Vec<u32>> {
+pub fn order_of(locks: Vec<ClassInstance<'_, NativeLock>>, timeout: f64) -> Promised<Vec<u32>> {
     let locks: Vec<tenure::Lock> = locks.iter().map(|lock| lock.lock.clone()).collect();
-    Work::task(move || ordered(&locks.iter().collect::<Vec<_>>()))
+    let wait = wait_of(timeout);
+    Work::task(move || ordered(&locks.iter().collect::<Vec<_>>(), wait))
 }
 
 /// Returns the order of locks like `orderOf`. Blocks until servers that have to be asked have answered.
 #[napi]
-pub fn order_of_sync(locks: Vec<ClassInstance<'_, NativeLock>>) -> Either<Vec<u32>, Failure> {
-    ordered(&locks.iter().map(|lock| &lock.lock).collect::<Vec<_>>())
+pub fn order_of_sync(locks: Vec<ClassInstance<'_, NativeLock>>, timeout: f64) -> Either<Vec<u32>, Failure> {
+    ordered(&locks.iter().map(|lock| &lock.lock).collect::<Vec<_>>(), wait_of(timeout))
 }
 
-fn ordered(locks: &[&tenure::Lock]) -> Either<Vec<u32>, Failure> {
-    match tenure::command::distinct_order_of(locks) {
+fn ordered(locks: &[&tenure::Lock], wait: Wait) -> Either<Vec<u32>, Failure> {
+    match tenure::command::distinct_order_of(locks, wait) {
         Ok(order) => Either::A(order.into_iter().filter_map(|at| u32::try_from(at).ok()).collect()),
         Err(error) => Either::B(error.into()),
     }

@@ -319,7 +319,7 @@ async function silentServers(t, count) {
     for (const server of servers) server.close();
     for (const socket of sockets) socket.destroy();
   });
-  return { servers, sockets, locks: servers.map((server) => new Lock(`etcd://127.0.0.1:${server.address().port}/x`)) };
+  return { servers, sockets, locks: servers.map((server) => new Lock(`etcd://127.0.0.1:${server.address().port}/x?ttl=60s`)) };
 }
 
 test("the event loop runs while servers are asked for the order", async (t) => {
@@ -332,6 +332,17 @@ test("the event loop runs while servers are asked for the order", async (t) => {
   // An order that was asked for on this thread would have been rejected before any of these callbacks.
   const [heard, ticked] = [sockets.size, ticks];
   assert(heard > 0 && ticked > 1, `${heard} connections, ${ticked} ticks`);
+});
+
+test("a deadline ends the question for the order", async (t) => {
+  awake(t);
+  const { locks } = await silentServers(t, 2);
+  const ended = [];
+  const refused = (timeout) =>
+    assert.rejects(acquireAll(locks, { timeout }), { code: "TENURE_UNREACHABLE" }).then(() => ended.push(timeout));
+  // The first of the silent servers has five seconds, or one.
+  await Promise.all([refused(60_000), refused(1)]);
+  assert.deepEqual(ended, [1, 60_000]);
 });
 
 test("an abort ends the question for the order", async (t) => {

@@ -33,11 +33,12 @@ pub(crate) struct Lock {
     get_frame: Py<PyAny>,
 }
 
-/// Returns the indexes of locks in the order in which `acquire_all` acquires them. Servers may have to be asked.
+/// Returns the indexes of locks in the order in which `acquire_all` acquires them. Servers may have to be asked, and
+/// have the time that an acquire with this timeout gives them.
 #[pyfunction]
-pub(crate) fn _order_of(py: Python<'_>, locks: Vec<PyRef<'_, Lock>>) -> PyResult<Vec<usize>> {
+pub(crate) fn _order_of(py: Python<'_>, locks: Vec<PyRef<'_, Lock>>, timeout: Timeout) -> PyResult<Vec<usize>> {
     let locks: Vec<tenure::Lock> = locks.iter().map(|lock| lock.lock.clone()).collect();
-    let order = py.detach(|| tenure::command::distinct_order_of(&locks.iter().collect::<Vec<_>>()));
+    let order = py.detach(|| tenure::command::distinct_order_of(&locks.iter().collect::<Vec<_>>(), timeout.wait()));
     order.or_raise(py)
 }
 

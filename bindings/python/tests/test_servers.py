@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import subprocess
+import threading
 from typing import Any, List, Optional, Tuple
 
 import pytest
@@ -443,6 +444,34 @@ def test_the_event_loop_runs_while_servers_are_asked_for_the_order() -> None:
         assert heard > 0
 
     asyncio.run(main())
+
+
+def test_a_deadline_ends_the_question_for_the_order() -> None:
+    ended: List[float] = []
+    with silent_at(2379) as one, silent_at(2379) as other:
+        locks = [tenure.Lock(f"etcd://{host}/x?ttl=60s") for host in (one, other)]
+
+        def refused(timeout: float) -> None:
+            with pytest.raises(tenure.Unreachable):
+                tenure.acquire_all(locks, timeout)
+            ended.append(timeout)
+
+        async def refused_async(timeout: float) -> None:
+            with pytest.raises(tenure.Unreachable):
+                await tenure.acquire_all_async(locks, timeout)
+            ended.append(timeout)
+
+        async def both() -> None:
+            await asyncio.gather(refused_async(60), refused_async(0.001))
+
+        # The first of the silent servers has five seconds, or one.
+        asyncio.run(both())
+        threads = [threading.Thread(target=refused, args=(timeout,)) for timeout in (60, 0.001)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert ended == [0.001, 60, 0.001, 60]
 
 
 def test_a_child_holds_nothing_and_locks_for_itself(server: Any, name: str, other: Any) -> None:

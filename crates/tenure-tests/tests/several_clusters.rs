@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::net::Ipv4Addr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tenure::{Lock, Wait, acquire_all};
 use tenure_tests::servers::etcd::{self, Cluster};
@@ -18,8 +21,8 @@ fn other_spelling(address: &str) -> String {
 /// Returns whether the first of two locks is acquired first.
 fn is_first(one: &str, two: &str) -> bool {
     let [one, two] = [one, two].map(|target| Lock::open(target).unwrap());
-    let forth = tenure::command::order_of(&[&one, &two]).unwrap();
-    let back = tenure::command::order_of(&[&two, &one]).unwrap();
+    let forth = tenure::command::order_of(&[&one, &two], Wait::Forever).unwrap();
+    let back = tenure::command::order_of(&[&two, &one], Wait::Forever).unwrap();
     assert_eq!((forth.len(), back.len()), (2, 2));
     assert_ne!(forth, back, "the order of the arguments does not matter");
     forth[0] == 0
@@ -48,6 +51,24 @@ fn one_name_on_two_etcd_clusters_has_one_order() {
     let silent = Silent::at(2379);
     let locks = [silent.address(), clusters[0].address(0)].map(|address| Lock::open(target(address)).unwrap());
     assert!(acquire_all(&locks, Wait::Never).unwrap_err().is_unreachable());
+}
+
+#[test]
+fn a_deadline_ends_the_question_for_the_order() {
+    let silent = [Silent::at(2379), Silent::at(2379)];
+    let locks = silent.each_ref().map(|at| Lock::open(format!("etcd://{}:2379/a?ttl=60s", at.address())).unwrap());
+    let (tell, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        // The first of the silent servers has five seconds, or one.
+        for (name, wait) in [("late", Wait::For(Duration::from_secs(60))), ("early", Wait::For(Duration::ZERO))] {
+            let (tell, locks) = (tell.clone(), &locks);
+            scope.spawn(move || {
+                assert!(tenure::command::order_of(&locks.each_ref(), wait).unwrap_err().is_unreachable());
+                tell.send(name).unwrap();
+            });
+        }
+    });
+    assert_eq!(ended.try_iter().collect::<Vec<_>>(), ["early", "late"]);
 }
 
 #[test]

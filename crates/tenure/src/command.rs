@@ -8,6 +8,7 @@ use crate::file::{held_for_command, slots};
 use crate::guard::Guard;
 use crate::lock::Lock;
 use crate::model::error::{Error, Result};
+use crate::model::options::Wait;
 use crate::model::requester::{self, RequesterId};
 use crate::server;
 use crate::several;
@@ -38,15 +39,16 @@ pub struct KeptForChildren {
 }
 
 /// Returns the indexes of locks in the order in which several are acquired, each lock once: as [`acquire_all`], for a caller
-/// that acquires them one after the other.
+/// that acquires them one after the other. Servers that have to be asked must answer in the time that an acquire with `wait`
+/// gives them.
 ///
 /// # Errors
 ///
-/// As [`Lock::open`].
+/// As [`Lock::open`]; [`is_unreachable`](crate::Error::is_unreachable) where a server did not answer.
 ///
 /// [`acquire_all`]: crate::acquire_all
-pub fn order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
-    let order = several::order(locks, None)?;
+pub fn order_of(locks: &[&Lock], wait: Wait) -> Result<Vec<usize>> {
+    let order = several::order(locks, wait)?;
     Ok(order.into_iter().filter(|(_, repeats)| !repeats).map(|(at, _)| at).collect())
 }
 
@@ -55,8 +57,8 @@ pub fn order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
 /// # Errors
 ///
 /// As [`acquire_all`](crate::acquire_all).
-pub fn distinct_order_of(locks: &[&Lock]) -> Result<Vec<usize>> {
-    several::distinct_order(locks, None)
+pub fn distinct_order_of(locks: &[&Lock], wait: Wait) -> Result<Vec<usize>> {
+    several::distinct_order(locks, wait)
 }
 
 /// Fails where a lease was lost while another lock was waited for.

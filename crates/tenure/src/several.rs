@@ -37,12 +37,11 @@ use crate::model::rank;
 /// [`is_lost`](crate::Error::is_lost) where the lease of one was lost while another was waited for.
 pub fn acquire_all<'a>(locks: impl IntoIterator<Item = &'a Lock>, wait: Wait) -> Result<Vec<Guard>> {
     let locks: Vec<&Lock> = locks.into_iter().collect();
-    let deadline = wait.deadline(Instant::now());
-    let order = distinct_order(&locks, deadline)?;
     let wait = match wait {
-        Wait::For(_) => deadline.map_or(Wait::Forever, Wait::Until),
+        Wait::For(_) => wait.deadline(Instant::now()).map_or(Wait::Forever, Wait::Until),
         other => other,
     };
+    let order = distinct_order(&locks, wait)?;
     let mut guards: Vec<Option<Guard>> = locks.iter().map(|_| None).collect();
     for at in order {
         // An error drops the guards so far, which releases them.
@@ -54,18 +53,20 @@ pub fn acquire_all<'a>(locks: impl IntoIterator<Item = &'a Lock>, wait: Wait) ->
 }
 
 /// Returns the indexes of locks in the order in which they are acquired, and for each whether it is the same lock as one with a
-/// smaller index. Servers that have to be asked must answer by the deadline, or within a moment.
-pub(crate) fn order(locks: &[&Lock], deadline: Option<Instant>) -> Result<Vec<(usize, bool)>> {
+/// smaller index. Servers that have to be asked must answer as those of an acquire: by the deadline, but they have a second at
+/// least, and five seconds with [`Wait::Never`].
+pub(crate) fn order(locks: &[&Lock], wait: Wait) -> Result<Vec<(usize, bool)>> {
     let mut ranks = locks.iter().map(|lock| lock.rank()).collect::<Result<Vec<_>>>()?;
+    let answer_by = if wait == Wait::Never { None } else { wait.deadline(Instant::now()) };
     for at in rank::needing_cluster(&ranks) {
-        ranks[at].set_cluster(locks[at].cluster(deadline)?);
+        ranks[at].set_cluster(locks[at].cluster(answer_by)?);
     }
     Ok(rank::in_order(&ranks))
 }
 
 /// Returns the indexes of locks in the order in which they are acquired. Fails where a lock is named twice.
-pub(crate) fn distinct_order(locks: &[&Lock], deadline: Option<Instant>) -> Result<Vec<usize>> {
-    let order = order(locks, deadline)?;
+pub(crate) fn distinct_order(locks: &[&Lock], wait: Wait) -> Result<Vec<usize>> {
+    let order = order(locks, wait)?;
     if let Some((at, _)) = order.iter().find(|(_, repeats)| *repeats) {
         let detail = "it is named twice among the locks to acquire";
         return Err(Error::new(ErrorKind::InvalidTarget, locks[*at].target(), detail));

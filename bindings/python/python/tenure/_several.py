@@ -57,7 +57,7 @@ def acquire_all(locks: Iterable[Lock], timeout: Optional[float] = None) -> List[
     """
     all, left, guards = [*locks], _Left(timeout), {}
     try:
-        for at in _tenure._order_of(all):
+        for at in _tenure._order_of(all, timeout):
             guards[at] = all[at].acquire(left())
         return _checked(guards)
     except BaseException:
@@ -76,7 +76,7 @@ async def acquire_all_async(locks: Iterable[Lock], timeout: Optional[float] = No
     all, left, guards = [*locks], _Left(timeout), {}
     try:
         # In another thread, as servers may have to be asked.
-        for at in await asyncio.get_running_loop().run_in_executor(None, _tenure._order_of, all):
+        for at in await asyncio.get_running_loop().run_in_executor(None, _tenure._order_of, all, timeout):
             guards[at] = await all[at].acquire_async(left())
         return _checked(guards)
     except BaseException:

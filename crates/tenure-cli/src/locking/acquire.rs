@@ -70,7 +70,7 @@ pub(crate) fn acquire(
     let opened = opened.collect::<Result<Vec<Lock>, Failure>>()?;
     let order = match &*opened {
         [_] => vec![0],
-        several => command::order_of(&several.iter().collect::<Vec<_>>()).map_err(Failure::from)?,
+        several => command::order_of(&several.iter().collect::<Vec<_>>(), wait).map_err(Failure::from)?,
     };
     // The first target is never a repetition of another: of the same lock, the one that was named first stays.
     let first = order.iter().position(|index| *index == 0).unwrap_or(0);
