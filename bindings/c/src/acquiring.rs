@@ -84,7 +84,7 @@ unsafe fn begin(
         unsafe { call::put(acquiring, std::ptr::null_mut(), "acquiring") }?;
         // SAFETY: the caller guarantees a lock that is alive.
         let lock = unsafe { call::object(lock, "lock") }?;
-        let bell = Bell::new().map_err(|error| Failure::System("a descriptor cannot be made", error))?;
+        let bell = Bell::new().map_err(|error| Failure::System("a descriptor cannot be created", error))?;
         let future = Some(Box::pin(how(&lock.0)?));
         let begun = TenureAcquiring { future, bell };
         // The first poll is the caller's: it may have its outcome already.

@@ -18,7 +18,7 @@ pub(crate) struct Loss {
 
 impl Loss {
     pub(crate) fn of(guard: &Guard) -> Result<Loss, Failure> {
-        let bell = Bell::new().map_err(|error| Failure::System("a descriptor cannot be made", error))?;
+        let bell = Bell::new().map_err(|error| Failure::System("a descriptor cannot be created", error))?;
         let mut loss = Loss { bell, revoked: None };
         loss.watch(guard);
         Ok(loss)

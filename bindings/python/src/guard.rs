@@ -368,7 +368,9 @@ impl Guard {
         if !self.is_own_process() || self.is_released() || self.is_suspended() {
             return Ok(true);
         }
-        match self.call(py, tenure::Guard::check)? {
+        // The call itself fails once another thread has released or suspended the lock.
+        let Ok(checked) = self.call(py, tenure::Guard::check) else { return Ok(true) };
+        match checked {
             Ok(()) => Ok(false),
             Err(error) if error.is_lost() => Ok(true),
             Err(error) => Err(error::exception(py, &error)),

@@ -77,6 +77,8 @@ Examples:
 
 A target is the path of a file or folder, which need not exist. The lock file is beside it: the
 target `main.jsonl` has the lock file `main.jsonl.lock`. With --flock the target itself is locked.
+The folder `.tenure` beside it has the lock's anchor, a permanent file that the kernel locks and
+that keeps the record. A tenure is the time for which a holder holds.
 
 Exit codes:
   0         success; `run`: the exit code of the command

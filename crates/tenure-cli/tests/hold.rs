@@ -173,7 +173,7 @@ fn a_removed_lock_file_still_excludes_natives_and_is_76_at_the_end() {
     let scratch = Scratch::new();
     let (mut holder, _) = hold(&scratch, ["a"]);
     fs::remove_file(scratch.join("a.lock")).unwrap();
-    assert!(holder.stderr.next().ends_with("foreign programs are not: it stays held"));
+    assert!(holder.stderr.next().ends_with("those that know only the lock file are not: it stays held"));
     assert_eq!(scratch.done(["run", "-n", "a", "--", "true"]).code, Some(75));
     assert_eq!(holder.finish().code(), Some(76));
     assert_eq!(holder.stderr.rest(), [""; 0]);

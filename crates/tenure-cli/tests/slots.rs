@@ -88,6 +88,13 @@ fn each_holder_has_a_slot_a_fence_and_a_record() {
     let text = scratch.done(["status", "s"]).stdout;
     assert!((0..3).all(|number| text.contains(&format!("s.slot-{number}: held"))), "{text}");
     assert_eq!(scratch.done(["status", "--check", "s"]).code, Some(75));
+    // A break of the lock without slots ends no holder of a slot, and says so.
+    let broken = scratch.done(["break", "--force", "s"]);
+    assert_eq!(broken.code, Some(0), "{broken:?}");
+    assert!(
+        broken.stdout.contains("3 of its slots are not: break each by its name, as by `tenure break s.slot-0`"),
+        "{broken:?}"
+    );
 
     // The lowest free slot is the next one.
     assert_eq!(holders[1].running.finish().code(), Some(1));

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime};
 
 use common::{DEAD, Running, Scratch, ends, kill};
 use rustix::process::Signal;
@@ -195,6 +196,18 @@ fn a_killed_holders_lock_is_stale_and_cleaned() {
     assert!(scratch.done(["status", "a"]).stdout.contains("tenure clean"));
     assert_eq!(scratch.json(["clean", "--json"])["locks"][0]["removed"], true);
     assert_eq!(scratch.json(["status", "--json", "a"])["state"], "free");
+}
+
+#[test]
+fn a_lock_that_is_stale_by_its_age_alone_names_the_option_that_removes_it() {
+    let scratch = Scratch::new();
+    let file = File::create(scratch.join("a.lock")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+    drop(file);
+    let shown = scratch.done(["status", "a"]).stdout;
+    assert!(shown.contains("stale") && shown.contains("`tenure clean --aged` removes it"), "{shown}");
+    assert_eq!(scratch.json(["clean", "--json"])["locks"][0]["removed"], false);
+    assert_eq!(scratch.json(["clean", "--aged", "--json"])["locks"][0]["removed"], true);
 }
 
 #[test]

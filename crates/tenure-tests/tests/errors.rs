@@ -230,7 +230,7 @@ fn if_link_and_copy_both_fail_the_plainer_error_is_reported() {
     let no_links = ("linkat", "t.lock", "EPERM", ALWAYS);
     let making = |error| ("openat", "t.lock.new", error, ONCE);
     let both = [no_links, making("EPERM")];
-    fails(anchored, TRY, &both, "permission-denied", &["t.lock: the lock file cannot be made"], ".tenure");
+    fails(anchored, TRY, &both, "permission-denied", &["t.lock: the lock file cannot be created"], ".tenure");
     let scene = fails(anchored, TRY, &[no_links, making("ENOSPC")], "io", &["os error 28"], "os error 1)");
     assert_eq!(scene.left(), (vec![".tenure".to_owned()], vec![".gitignore".to_owned(), "t.lock".to_owned()]));
     // The folder existed at the look, and is missing now.
@@ -250,7 +250,7 @@ fn without_space_for_the_lock_file_the_error_suggests_flock_style() {
     }
     for error in ["ENOSPC", "EDQUOT"] {
         let naming = ("linkat", "t.lock", error, ALWAYS);
-        let says = ["the lock file cannot be made", "--flock"];
+        let says = ["the lock file cannot be created", "--flock"];
         let mut scene = fails(|| Scene::new(0o755, "", idle), TRY, &[naming], "io", &says, "another file system");
         assert!(!lock_file(&scene.target).exists());
         let _strace = Strace::inject(scene.actor.pid(), &[&format!("linkat:error={error}")]);

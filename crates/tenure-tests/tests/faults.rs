@@ -241,7 +241,7 @@ fn a_target_that_cannot_be_created_is_a_clear_error() {
     let mut actor = Actor::from(&mut as_nobody(&actor_program(), dir.path()));
     actor.must(&format!("open l {} record=0", target.display()));
     let answer = actor.must_fail("acquire l g never", "permission-denied");
-    assert!(text(&answer).contains("is missing and cannot be made"), "{answer}");
+    assert!(text(&answer).contains("is missing and cannot be created"), "{answer}");
     fs::write(&target, "").unwrap();
     actor.must("acquire l g never");
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::guard::Guard;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Wait;
 use crate::model::requester::{self, RequesterId};
-use crate::model::tenure::{Begun, Pending};
+use crate::model::tenure::{Begun, Pending, Tenure};
 use crate::schedule::opened::Opened;
 use crate::sys::{self, LockKind};
 
@@ -112,15 +113,16 @@ impl AcquireFuture {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Granted(guard) => Ok(guard),
             Stage::Waiting(pending) => match pending.give_up() {
-                Some(outcome) => outcome.map(Guard::new),
-                None => {
-                    let error = pending.busy().with_waited(waited);
-                    self.lock.backend().note_failure(&error, self.kind);
-                    Err(error)
-                }
+                Some(outcome) => self.settled(outcome),
+                None => self.settled(Err(pending.busy().with_waited(waited))),
             },
             Stage::Over => Err(Error::busy(self.target()).with_waited(waited)),
         }
+    }
+
+    /// Returns the result of an acquire that waited. A failure is an entry of the history.
+    fn settled(&self, outcome: Result<Arc<dyn Tenure>>) -> Result<Guard> {
+        outcome.map(Guard::new).inspect_err(|error| self.lock.backend().note_failure(error, self.kind))
     }
 
     /// Fails in a forked child.
@@ -143,7 +145,7 @@ impl Future for AcquireFuture {
         let outcome = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Granted(guard) => Ok(guard),
             Stage::Waiting(pending) => match pending.poll(context.waker()) {
-                Some(outcome) => outcome.map(Guard::new),
+                Some(outcome) => self.settled(outcome),
                 None => {
                     self.stage = Stage::Waiting(pending);
                     return Poll::Pending;

@@ -14,6 +14,8 @@ use crate::output::{Failure, describe, exit, stream};
 /// is unknown, is taken by force. This does not stop the holder, which may continue to write while the next holder works. A
 /// holder under `tenure run` notices the loss within two seconds, and its command is ended. A holder that uses the library
 /// notices it when it checks; a program that knows only the lock file never does. Waiters continue within about a second.
+///
+/// A slot (`tenure run --slots`) is a lock of its own: name it, such as `gpu.slot-0`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -54,12 +56,28 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let target = describe::path(&args.target);
     let found = tenure::status(&args.target)?;
+    if found.state == State::Free && !args.quiet && !args.json {
+        let slots = tenure::slots(&args.target)?;
+        if let Some(first) = slots.first() {
+            let word = escape::word(&first.target);
+            let which = if slots.len() == 1 {
+                "1 of its slots is".to_owned()
+            } else {
+                format!("{} of its slots are", slots.len())
+            };
+            let message = format!(
+                "{target} itself is free, but {which} not: break each by its name, as by `tenure break {word}`\n"
+            );
+            stream::print(&message)?;
+            return Ok(exit::OK);
+        }
+    }
     let lives = matches!(found.state, State::Held | State::Unknown);
     if lives && !args.force {
         if args.json {
             json::print(&BrokenJson { found: LockJson::from(&found), broken: false })?;
         }
-        let force = match only_flock(&found) {
+        let force = match found.is_foreign_flock() {
             true => "--force cannot help, because a flock(2) cannot be broken".to_owned(),
             false => {
                 let word = escape::word(&args.target);
@@ -70,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
         let message = format!("{target}: not broken: {held}; better end the holder, which releases the lock; {force}");
         return Err(Failure::new(exit::BUSY, message));
     }
-    if lives && !only_flock(&found) && !args.quiet && !args.json {
+    if lives && !found.is_foreign_flock() && !args.quiet && !args.json {
         stream::message(&format!("breaking {target}: {}", describe::held(&found)));
     }
     let broken = tenure::break_lock(&args.target, &BreakOptions::default().only(found).force(args.force))?;
@@ -88,11 +106,6 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
 
 fn is_foreign(found: &Status) -> bool {
     found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign)
-}
-
-/// Returns whether the holder is a foreign program with a `flock(2)` on the target.
-fn only_flock(found: &Status) -> bool {
-    is_foreign(found) && found.style == Style::Flock
 }
 
 /// Describes what a break means for the holder and for the waiters.

@@ -16,6 +16,9 @@ use crate::output::{Failure, exit, stream, terminal};
 /// required, because the next acquire takes over a dead holder's lock. Files that are no locks, such as `Cargo.lock`, are
 /// kept. Lock files that name no process, such as the empty ones of flock(1) and git, are kept too, because only their age
 /// suggests that they are stale; --aged removes them.
+///
+/// An anchor is the permanent file of a lock in `.tenure`. It is idle if no process has had it open for a day, and it keeps no
+/// crash report and no history.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:

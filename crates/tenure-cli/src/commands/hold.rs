@@ -67,12 +67,13 @@ Examples:
     tenure hold --label 'repair by hand' sessions/main.jsonl
 
 Lines of standard input, and the answers:
-  suspend    {\"suspended\": true, \"fence\": N, \"goesFirst\": true}. `tenure status` shows who means to
-             come back. \"goesFirst\" is false where the system cannot order those that wait
-  resume     {\"resumed\": true, \"changed\": true, \"meanwhile\": \"others\", \"crashed\": null, \"record\": {..}}
-             once the lock is held again; it waits as --timeout and --no-wait say. \"changed\" is
-             false only if it is proven that no other program held the lock meanwhile
-             (\"meanwhile\" is \"nobody\"). \"crashed\" is the holder that died while it held
+  suspend    {\"suspended\": true, \"fence\": N, \"goesFirst\": true}. `tenure status` shows the
+             suspended holder. \"goesFirst\" is false where the system cannot order the waiters
+  resume     {\"resumed\": true, \"changed\": true, \"meanwhile\": \"others\", \"crashed\": null,
+             \"record\": {..}} once the lock is held again; it waits as --timeout and --no-wait
+             say. \"changed\" is false only if it is proven that no other program held the lock
+             meanwhile (\"meanwhile\" is \"nobody\"). \"crashed\" is the holder that died while
+             it held
   others     {\"error\": \"..\"}, and nothing changes; also for `resume` without `suspend`, and for
              a lock that cannot be suspended: of several (--shared, --slots), without a record
              (--no-record), on a server. Empty lines have no answer

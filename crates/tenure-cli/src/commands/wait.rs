@@ -24,7 +24,7 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Wait until a lock is free, without acquiring it
 ///
 /// Another process may acquire the lock before you act on the answer. To run a command while no other process holds the
-/// lock, use `tenure run`.
+/// lock, use `tenure run`. A slot (`tenure run --slots`) is a lock of its own: name it, such as `gpu.slot-0`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Conditions:

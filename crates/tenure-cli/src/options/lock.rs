@@ -48,8 +48,8 @@ pub(crate) struct LockOptions {
     #[arg(short, long, visible_aliases = ["nonblock", "nb"])]
     pub(crate) no_wait: bool,
 
-    /// Action when the lock is busy: wait; do not wait at all; wait, but leave where another `tenure` with this option waits
-    /// already; or ask the holder to end, by SIGTERM, and after --grace by SIGKILL
+    /// Action when the lock is busy. wait: wait. skip: do not wait. queue-one: wait, but leave if another `tenure` with this
+    /// option waits already. replace: end the holder by SIGTERM, and after --grace by SIGKILL, then run
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = BusyAction::Wait)]
     pub(crate) if_busy: BusyAction,
 
@@ -73,7 +73,7 @@ pub(crate) struct LockOptions {
     #[arg(long)]
     pub(crate) flock: bool,
 
-    /// Keep no record, so that other processes cannot see the holder: for a read-only folder. Implies --flock
+    /// Keep no record, for a read-only folder: other processes see at most the holder's pid and command. Implies --flock
     #[arg(long)]
     no_record: bool,
 

@@ -79,7 +79,11 @@ pub(crate) fn held(found: &Status) -> String {
             if let Some(age) = owner.age() {
                 line += &format!(" {}", escape::duration(age));
             }
-            line += &format!(" by {}, {}", holder(owner), owner.liveness.name());
+            line += &format!(" by {}", holder(owner));
+            // "An unknown process" says it already.
+            if owner.pid().is_some() || !owner.liveness.is_unknown() {
+                line += &format!(", {}", owner.liveness.name());
+            }
             // Only the reason for "unknown" helps the reader.
             if owner.liveness.is_unknown() {
                 line += &format!(" ({})", escape::text(owner.liveness.why()));

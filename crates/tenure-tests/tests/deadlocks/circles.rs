@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use serde_json::Value;
-use tenure::{Lock, Requester, State, Style};
+use tenure::{Ending, Lock, PastTenure, Requester, State, Style};
 use tenure_tests::strace::Strace;
 use tenure_tests::{Actor, folder, has, is_root, needs, signal, stop, until, until_waiting};
 
@@ -473,12 +473,15 @@ fn a_begin_returns_before_it_is_decided_whether_it_closes_a_circle() {
         let [x, y] = &paths(dir.path(), if stays { ["x", "y"] } else { ["u", "v"] });
         let (mut other, forged) = holder_with_a_forged_wait(x, y);
         let held = Lock::open(x).unwrap().acquire().unwrap();
-        let waiting = Lock::open(y).unwrap().begin(Requester::Thread).expect("it is not decided");
+        let wanted = Lock::options().history(3).open(y).unwrap();
+        let waiting = wanted.begin(Requester::Thread).expect("it is not decided");
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         if stays {
             let error = runtime.block_on(waiting).unwrap_err();
             assert_eq!(error.circle().unwrap().waits.len(), 2, "{error}");
             assert!(notes(x).is_empty());
+            let entered = |past: &PastTenure| past.ended == Ending::Deadlock;
+            assert!(tenure::history(y).unwrap().iter().any(entered), "a failed wait is an entry of the history");
             // It has left the queue.
             other.must("release g0");
             other.must("acquire l0 g0 forever");

@@ -115,8 +115,8 @@ fn an_error_names_the_folder_that_a_user_may_not_enter() {
     let mut root = Actor::start();
     root.hold(&target);
     let mut ann = users.actor(ANN);
-    let found = ann.must(&format!("inspect {}", target.display()));
-    assert_eq!(found["found"]["state"], "unknown", "{found}");
+    let unknown = ann.must_fail(&format!("inspect {}", target.display()), "permission-denied");
+    assert!(unknown["error"].as_str().unwrap().contains("may not search the folder"), "{unknown}");
     ann.must(&format!("open l {}", target.display()));
     let error = ann.must_fail("acquire l g never", "permission-denied")["error"].as_str().unwrap().to_owned();
     assert!(error.contains(&anchor(&target).display().to_string()), "{error}");

@@ -293,7 +293,7 @@ fn create_anchor(paths: &LockPaths, options: &Options) -> std::result::Result<Fi
             Err(match error.kind() {
                 io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => CreateError::Reported(
                     paths
-                        .anchor_error("cannot be made with a mode: this file system has no exclusive renames", error)
+                        .anchor_error("cannot be created with a mode: this file system has no exclusive renames", error)
                         .with_kind(ErrorKind::Unsupported)
                         .with_hint("leave the mode out"),
                 ),

@@ -8,8 +8,8 @@ use crate::file::paths::{ANCHORS, LockPaths};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::sys::{self, Access, Dir, FileKind, LockKind, Name};
 
-pub(super) const CANNOT_BE_MADE: &str = "cannot be made";
-const CANNOT_SET_PERMISSIONS: &str = "cannot be made: `.tenure` cannot be given the rights of its folder";
+pub(super) const CANNOT_BE_CREATED: &str = "cannot be created";
+const CANNOT_SET_PERMISSIONS: &str = "cannot be created: `.tenure` cannot be given the rights of its folder";
 pub(super) const GITIGNORE: &str = ".gitignore";
 
 /// Creates `.tenure` with its parent's permissions, group and ACL, so that a user who may create files beside the
@@ -34,7 +34,7 @@ pub(crate) fn create_anchor_dir(paths: &LockPaths, tried: usize) -> Result<()> {
         return Ok(());
     }
     let fill = || {
-        let failed = |error| (CANNOT_BE_MADE, error);
+        let failed = |error| (CANNOT_BE_CREATED, error);
         let dir = paths.dir.open_dir(&made).map_err(failed)?;
         // Another user may have moved an existing folder to this name, whose permissions must not change. A new one is
         // empty.
@@ -134,7 +134,7 @@ pub(crate) fn remove_abandoned_dir(dir: &Dir, name: &Name) -> io::Result<()> {
 /// Fails where `.tenure` is not a folder. By a symbolic link this process would write, and remove, files of other
 /// folders.
 pub(super) fn check_anchor_dir(paths: &LockPaths) -> Result<()> {
-    match paths.dir.stat_at(&paths.anchors).map_err(|error| paths.anchor_error("cannot be looked for", error))? {
+    match paths.dir.stat_at(&paths.anchors).map_err(|error| paths.anchor_error("cannot be read", error))? {
         Some(stat) if stat.kind != FileKind::Directory => Err(dir_obstructed(paths, stat.kind)),
         _ => Ok(()),
     }
@@ -151,7 +151,7 @@ pub(super) fn dir_error(paths: &LockPaths, error: io::Error) -> Error {
     let other_kind = paths.dir.stat_at(&paths.anchors).ok().flatten().filter(|stat| stat.kind != FileKind::Directory);
     match other_kind {
         Some(stat) => dir_obstructed(paths, stat.kind),
-        None => paths.anchor_error(CANNOT_BE_MADE, error),
+        None => paths.anchor_error(CANNOT_BE_CREATED, error),
     }
 }
 

@@ -306,6 +306,11 @@ impl LockPaths {
         }
     }
 
+    /// Returns whether this user may not look up the folder's names, so that nothing in it can be locked.
+    fn is_unsearchable(&self) -> bool {
+        self.dir.ident_at(&self.target).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     pub(crate) fn anchor_error(&self, what: &'static str, error: io::Error) -> Error {
         let source = error.kind();
         if source == io::ErrorKind::CrossesDevices {
@@ -321,6 +326,9 @@ impl LockPaths {
                      target, which keeps out flock(1) and flock style, but not lock-file style",
                 )
                 .with_advice(Advice::WithoutRecord),
+            io::ErrorKind::PermissionDenied if self.is_unsearchable() => {
+                error.with_hint("this user may not search the folder; lock a target in another one")
+            }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => error
                 .with_hint(
                     "where the folder may only be read, record(false) (--no-record) takes the bare kernel lock on the target",

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::file::anchor_dir::{CANNOT_BE_MADE, check_anchor_dir, create_anchor_dir, permissions_error};
+use crate::file::anchor_dir::{CANNOT_BE_CREATED, check_anchor_dir, create_anchor_dir, permissions_error};
 use crate::file::paths::LockPaths;
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::options::Options;
@@ -52,7 +52,7 @@ pub(crate) fn prepare(paths: &LockPaths, options: &Options, record: &Record) -> 
                 }
             }
             Err(CreateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => create_anchor_dir(paths, tried)?,
-            Err(CreateError::Io(error)) => return Err(paths.anchor_error(CANNOT_BE_MADE, error)),
+            Err(CreateError::Io(error)) => return Err(paths.anchor_error(CANNOT_BE_CREATED, error)),
         }
     }
     Err(Error::new(ErrorKind::Io, paths.anchor_path(), "another process keeps replacing the lock's anchor"))

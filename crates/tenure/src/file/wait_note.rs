@@ -212,14 +212,13 @@ fn create(paths: &Arc<LockPaths>, text: &[u8], mode: Option<u32>) -> io::Result<
             Ok(()) if ours => Ok((file, id)),
             // The next number is tried.
             Ok(()) => Err(io::ErrorKind::AlreadyExists.into()),
+            // Another process has it locked, and may give its name to a note of its own. A later note takes an unlocked one's number.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AlreadyExists.into()),
             Err(error) => {
                 if ours {
                     let _ = paths.dir.unlink(name);
                 }
-                match error.kind() {
-                    io::ErrorKind::WouldBlock => Err(io::ErrorKind::AlreadyExists.into()),
-                    _ => Err(error),
-                }
+                Err(error)
             }
         }
     })?;

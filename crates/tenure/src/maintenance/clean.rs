@@ -22,7 +22,7 @@ use crate::maintenance::scan::{Handled, PossiblyDead, Scan, Scanned};
 use crate::maintenance::walk::{Depth, FoundLock};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::holder::HolderKind;
-use crate::model::options::{Options, Style, Wait};
+use crate::model::options::{Options, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
 use crate::model::status::{State, Status};
@@ -213,7 +213,7 @@ fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &
         let pruned = tried.is_ok() && prune(&paths, options).unwrap_or(false);
         return if pruned { Tidied::Pruned } else { Tidied::Nothing };
     }
-    let only_aged = !options.aged && is_nameless(&found) && found.state == State::Stale;
+    let only_aged = !options.aged && found.is_stale_by_age_alone();
     let goes = found.state == State::Stale && !only_aged && !options.dry_run && !options.keeps(&found);
     let (removed, error) = match goes {
         true => match tried.and_then(|()| remove(paths, &found, look)) {
@@ -232,11 +232,6 @@ fn remove(paths: LockPaths, found: &Status, options: &Options) -> Result<bool> {
         return Ok(true);
     }
     take_and_release(paths, options)
-}
-
-/// Returns whether this is a foreign lock file that names no process. Only its age shows that it is stale.
-fn is_nameless(found: &Status) -> bool {
-    found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign && holder.identity.is_none())
 }
 
 /// Takes over a dead holder's lock and releases it, which removes all of its files. Returns `false` if another process took
@@ -345,15 +340,19 @@ pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
     if found.state == State::Stale {
         return take_and_release(paths, &Options::default().create_parents(false));
     }
-    let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
-    match (foreign, found.style) {
-        (true, Style::LockFile) => remove_foreign(&paths, found)?,
-        (true, Style::Flock) => {
-            let detail = "a foreign program holds the target's kernel lock (flock), which cannot be taken away";
-            let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder.clone());
-            return Err(error.with_hint("end that program"));
-        }
-        (false, _) => replace_anchor(&paths, found, BREAK_PATIENCE)?,
+    if found.is_foreign_flock() {
+        let detail = "a foreign program holds the target's kernel lock (flock), which cannot be taken away";
+        let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder.clone());
+        return Err(error.with_hint("end that program"));
     }
+    let is_foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
+    let broken = match is_foreign {
+        true => remove_foreign(&paths, found),
+        false => replace_anchor(&paths, found, BREAK_PATIENCE),
+    };
+    broken.map_err(|error| match error.is_permission_denied() {
+        true => error.with_hint("run this as the user who owns the lock's files, or as root"),
+        false => error,
+    })?;
     Ok(true)
 }

@@ -16,10 +16,21 @@ use crate::model::history::PastTenure;
 use crate::model::options::Options;
 use crate::model::status::{State, Status};
 
+/// The remedy where the folder's names cannot be looked up.
+const MAY_NOT_SEARCH: &str =
+    "this user may not search the folder, so it is not known whether the lock is held; ask as a user who may";
+
 /// Returns the status of the lock of `target`.
 pub(crate) fn status(target: &Path) -> Result<Status> {
     match LockPaths::look(target)? {
-        Some(paths) => examine(&paths, &Options::default()),
+        Some(paths) => {
+            let found = examine(&paths, &Options::default())?;
+            if found.state == State::Unknown {
+                // Where this user may not even search the folder, it is not known whether there is a lock file at all.
+                paths.lock_file_id().map_err(|error| error.with_hint(MAY_NOT_SEARCH))?;
+            }
+            Ok(found)
+        }
         None => Ok(Status::free(target, &lock_path(target))),
     }
 }

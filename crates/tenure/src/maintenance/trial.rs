@@ -127,7 +127,7 @@ impl Bench<'_> {
             result = parent.make_dir(&name(&made), 0o700);
         }
         let (name, path) = (name(&made), path.join(made));
-        let failed = |error| Error::io(&path, "the folder for a trial of locks cannot be made", error);
+        let failed = |error| Error::io(&path, "the folder for a trial of locks cannot be created", error);
         result.map_err(failed)?;
         match parent.open_dir(&name) {
             Ok(dir) => Ok(Bench { parent, name, dir, path }),

@@ -136,6 +136,18 @@ impl Error {
         error
     }
 
+    /// Returns the error for a lock that a foreign program has by `flock(2)` on the target itself, as `flock(1)` does.
+    pub(crate) fn busy_by_flock(target: &Path, holder: Option<Holder>) -> Error {
+        let end = match holder.as_ref().and_then(Holder::pid) {
+            Some(pid) => format!("end pid {pid}"),
+            None => "end that program".to_owned(),
+        };
+        let word = crate::util::text::word(target);
+        Error::busy(target)
+            .with_hint(format!("`tenure status {word}` says more; a flock(2) cannot be broken: {end}"))
+            .with_holder(holder)
+    }
+
     /// Returns the error for a lock that `holder` holds. If the lock file names no process, the hint explains how it may have
     /// been created.
     pub(crate) fn busy_with(target: &Path, lock_file: &Path, holder: Option<Holder>) -> Error {
@@ -146,7 +158,7 @@ impl Error {
                 let (word, file) = (crate::util::text::word(target), crate::util::text::word(lock_file));
                 error.with_hint(format!(
                     "{file} names no process: if flock(1) locks this file, lock the same path with `tenure run --flock {file}` \
-                     (Style::Flock); if a program died and left it, `tenure break {word}` removes it"
+                     (Style::Flock); if the program that created it is dead, `tenure break --force {word}` removes it"
                 ))
             }
             false => error,

@@ -155,6 +155,10 @@ impl fmt::Display for Holder {
         if let Some(age) = self.age() {
             write!(f, " for {}", text::duration(age))?;
         }
-        write!(f, ", {}", self.liveness)
+        match self.pid() {
+            // "Unknown" is said already.
+            None if self.liveness.is_unknown() => write!(f, " ({})", self.liveness.why()),
+            _ => write!(f, ", {}", self.liveness),
+        }
     }
 }

@@ -194,7 +194,6 @@ impl Parts {
     }
 
     fn busy(&self) -> Error {
-        let holder = crate::file::status::current_holder(&self.paths);
-        Error::busy_with(self.file.target(), &self.paths.lock_path, holder)
+        crate::file::status::busy(&self.paths)
     }
 }

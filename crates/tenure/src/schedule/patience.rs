@@ -56,7 +56,7 @@ pub(crate) enum Waited {
 
 impl Patience {
     pub(crate) fn new(deadline: Option<Instant>) -> Result<Patience> {
-        let wakeup = Wakeup::new().map_err(|error| Error::io("eventfd", "a wake-up cannot be made", error))?;
+        let wakeup = Wakeup::new().map_err(|error| Error::io("eventfd", "a wake-up cannot be created", error))?;
         let (wakeup, given_up) = (Arc::new(Bell(wakeup)), AtomicBool::new(false));
         Ok(Patience { deadline, wakeup, given_up, returned: Mutex::new(false), changed: Condvar::new() })
     }

@@ -367,7 +367,7 @@ impl Parts {
         let survey = self.all().and_then(|slots| Parts::survey(&slots)).unwrap_or_default();
         let (limit, held) = (self.limit, survey.held().count());
         let word = crate::util::text::word(&self.paths.target_path);
-        let detail = format!("no slot of {limit} is free: {held} held, as by another process");
+        let detail = format!("no slot of {limit} is free: {held} held, one of them by another process");
         Error::new(ErrorKind::Busy, &self.paths.target_path, detail)
             .with_hint(format!("`tenure status {word}` says more"))
             .with_holder(survey.first_holder())

@@ -485,7 +485,7 @@ impl Parts {
         };
         let (limit, target) = (self.limit, self.server.target());
         let detail = match held {
-            Some(held) => format!("no slot of {limit} is free: {held} held, as by another process"),
+            Some(held) => format!("no slot of {limit} is free: {held} held, one of them by another process"),
             None => "its slots could not be counted in time: others count them".to_owned(),
         };
         Error::new(ErrorKind::Busy, target, detail)

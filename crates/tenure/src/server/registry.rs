@@ -10,6 +10,7 @@ use super::pending::PendingAcquire;
 use super::tenure::ServerTenure;
 use crate::model::error::{Error, ErrorKind};
 use crate::model::slots::SlotAcquire;
+use crate::model::tenure::Tenure;
 use crate::sys::ForkLocal;
 use crate::util::thread_pool;
 
@@ -103,12 +104,17 @@ pub fn give_up_waits(limit: Duration) {
         let detail = "the wait was given up: the program is about to end";
         if let Some(tenure) = pending.withdraw(Error::new(ErrorKind::Busy, pending.target(), detail)) {
             // Granted, and not taken yet. The release waits for the server.
-            tenure.discard_undelivered();
+            tenure.discard_unless_joined();
             let sender = sender.clone();
-            let _ = thread_pool::run(move || {
-                let _ = tenure.drop_guard();
+            let releases = Arc::clone(&tenure);
+            let started = thread_pool::run(move || {
+                let _ = releases.drop_guard();
                 drop(sender);
             });
+            if started.is_err() {
+                // Without a thread, the session releases it as soon as it can.
+                tenure.abandon();
+            }
         }
         returning.push(pending);
     }

@@ -255,6 +255,13 @@ impl ServerTenure {
         self.crash_unreported.store(true, Ordering::Relaxed);
     }
 
+    /// Marks the grant as undelivered, unless a reentrant acquire has joined it, whose caller has work to report.
+    pub(super) fn discard_unless_joined(&self) {
+        if self.guards.load(Ordering::Acquire) == 1 {
+            self.discard_undelivered();
+        }
+    }
+
     /// Drops the guard of a caller that is no longer there. Returns whether that was the last one: then the server must be
     /// told. A reentrant acquire may have joined the tenure meanwhile, and then it is that caller's.
     pub(super) fn drop_undelivered(&self) -> bool {
@@ -426,7 +433,7 @@ impl Tenure for ServerTenure {
 
     /// From here on no thread holds it. The session releases it at the server.
     fn abandon(self: Arc<Self>) {
-        self.discard_undelivered();
+        self.discard_unless_joined();
         let _ = self.start_drop(Instant::now());
     }
 }

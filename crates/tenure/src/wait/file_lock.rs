@@ -196,7 +196,10 @@ impl Tenure for FileTenure {
     }
 
     fn abandon(self: Arc<Self>) {
-        self.discard_undelivered();
+        // A reentrant acquire may have joined the tenure, which then has work to report.
+        if !self.has_other_guards() {
+            self.discard_undelivered();
+        }
         if let Err(_error) = FileTenure::release(&self) {
             crate::util::trace::event!(WARN, error = %_error, "the release of an abandoned grant failed");
         }

@@ -213,7 +213,9 @@ impl FileTenure {
         if let Some(anchor) = &self.grant.anchor
             && anchor.current(self.paths())?.is_none()
         {
-            return Err(self.lost("the lock was broken by an operator, or its anchor was removed"));
+            return Err(
+                self.lost("the lock was broken by an operator or stolen for its age, or its anchor was removed")
+            );
         }
         // Without a record, the target is all that natives have in common.
         if self.grant.anchor.is_none() { self.check_target() } else { Ok(()) }
@@ -243,7 +245,7 @@ impl FileTenure {
         let Some(ours) = self.grant.lock_file.id(anchor) else { return Ok(()) };
         match self.paths().lock_file_id()? {
             Some(found) if found == ours => Ok(()),
-            None => Err(self.lost("the lock file was removed; natives are still kept out, foreign programs are not")),
+            None => Err(self.lost("the lock file was removed: programs that use Tenure are still excluded, those that know only the lock file are not")),
             Some(_) => Err(self.lost("the lock file was replaced by another program's")),
         }
     }

@@ -51,6 +51,7 @@ Exit codes:
   0       success (a lock without a history has none)
   64      usage error
   69      the lock is on a server, which keeps no history
+  73      the lock file's path is taken by a file that is no lock
   74, 77  input or output failed; permission denied")]
 pub(crate) struct Args {
     /// The path whose lock to show

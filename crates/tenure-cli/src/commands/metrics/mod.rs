@@ -73,6 +73,10 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
                 std::io::ErrorKind::IsADirectory | std::io::ErrorKind::InvalidInput => {
                     Failure::new(exit::CANNOT_CREATE, format!("{name}: cannot be replaced: it is a folder"))
                 }
+                std::io::ErrorKind::PermissionDenied => Failure::new(
+                    exit::PERMISSION,
+                    format!("{name}: cannot be created: {error}; name a file in a folder where this user may write"),
+                ),
                 _ => Failure::io(&name, &error),
             }
         })?,

@@ -16,9 +16,9 @@ use crate::sys::{self, ProcessTree, Signals};
 /// Run a command while holding a lock
 ///
 /// The lock is released when the command ends, even if the command leaves daemons. If `tenure` is killed, the lock stays
-/// held while the command works. The record names both processes. The environment of the command has TENURE_TARGET,
-/// TENURE_LOCK_FILE and TENURE_FENCE, which describe the first target's lock, and with --slots TENURE_SLOT. By TENURE_HELD
-/// a command that is itself a `tenure run` finds a deadlock through this lock.
+/// held while the command works. The record names both processes. The environment of the command describes the first
+/// target's lock: TENURE_TARGET; for a lock on a file TENURE_LOCK_FILE; for an exclusive lock with a record TENURE_FENCE;
+/// with --slots TENURE_SLOT. By TENURE_HELD a command that is itself a `tenure run` finds a deadlock through this lock.
 #[derive(clap::Args)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
 #[command(override_usage = "tenure run [OPTIONS] TARGET... -- COMMAND [ARG...]
@@ -79,9 +79,9 @@ of a run that is queued. If that run gives up (--timeout), or is ended, none tak
 With --slots N each holder has a slot, which is a lock of its own: `TARGET.slot-0`, `TARGET.slot-1`
 and so on, with a record and a fence. `tenure status TARGET` shows all that are held. The command
 gets the slot's number in TENURE_SLOT: the lowest that is free, from 0. At most as many hold at any
-time as the smallest N says that any of the holders was called with. So a call with a smaller N waits
-until fewer hold, and no later call with a larger N exceeds the smaller one. A call without --slots
-takes another lock: for one at a time beside slots, use `--slots 1`.
+time as the smallest N says that any of the holders was called with. So a call with a smaller N
+waits until fewer hold, and no later call with a larger N exceeds the smaller one. A call without
+--slots takes another lock: for one at a time beside slots, use `--slots 1`.
 
 With --if-busy replace the holder's record must prove its process: pid, start time, boot and pid
 namespace. Otherwise, and where this user may not signal it, the call fails and ends nothing. A

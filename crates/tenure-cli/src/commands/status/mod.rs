@@ -46,12 +46,12 @@ programs that turned this check off. It reports only what is proven by the notes
 say what they wait for: not the waits of flock(1) or of tasks, and no locks on a server.
 
 Exit codes:
-  0       success; with --check: the lock is free or stale
+  0       success; with --check: the lock and each of its slots are free or stale
   64      usage error
   69      no server answers
   73      the lock file's path is taken by a file that is no lock
   74, 77  input or output failed; permission denied (--pid: another user's process)
-  75      with --check: the lock is held, or its state is unknown")]
+  75      with --check: the lock or a slot is held, or its state is unknown")]
 pub(crate) struct Args {
     /// The path whose lock to show
     #[arg(value_hint = ValueHint::AnyPath, required_unless_present_any = ["pid", "deadlocks"])]
@@ -70,7 +70,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Print nothing, except with --json. The exit code is 0 for free or stale, 75 for held or unknown
+    /// Print nothing, except with --json. The exit code is 0 if the lock and each of its slots are free or stale, 75 otherwise
     #[arg(long)]
     check: bool,
 }
@@ -160,7 +160,10 @@ fn text(found: &Status) -> String {
         State::Held if found.server.is_some() => line("location", lock_file),
         State::Held if found.style == Style::Flock => {}
         State::Held => line("lock file", lock_file),
-        State::Stale => line("next", "the next acquire takes the lock over; `tenure clean` removes it".to_owned()),
+        State::Stale => {
+            let aged = if found.is_stale_by_age_alone() { " --aged" } else { "" };
+            line("next", format!("the next acquire takes the lock over; `tenure clean{aged}` removes it"));
+        }
         State::Unknown => line("next", format!("an acquire waits; the lock file is {lock_file}")),
     }
     text

@@ -31,10 +31,10 @@ pub(super) fn publish_copy(paths: &LockPaths, record: &Record, options: &Options
                 return Ok(None);
             }
             if error.kind() == io::ErrorKind::CrossesDevices {
-                return Err(paths.lock_error("cannot be made", error));
+                return Err(paths.lock_error("cannot be created", error));
             }
             let denied = error.kind() == io::ErrorKind::PermissionDenied;
-            let detail = "cannot be made: this file system has neither hard links nor exclusive renames";
+            let detail = "cannot be created: this file system has neither hard links nor exclusive renames";
             let error = paths.lock_error(detail, error);
             Err(match denied {
                 true => error,
@@ -66,7 +66,7 @@ pub(super) fn make_copy(paths: &LockPaths, record: &Record, options: &Options) -
         Ok(stat) => Ok(LockFile::Copy(Arc::new(CopyFile { file, id: stat.id }))),
         Err(error) => {
             let _ = paths.dir.unlink(&paths.new);
-            Err(paths.lock_error("cannot be made", error))
+            Err(paths.lock_error("cannot be created", error))
         }
     }
 }

@@ -243,14 +243,14 @@ fn try_publish(
                     Err(later) => {
                         let alike = later.io_error().is_some_and(|later| later.raw_os_error() == error.raw_os_error());
                         let plain = alike && !copy && !later.is_unsupported();
-                        return Err(if plain { paths.lock_error("cannot be made", error) } else { later });
+                        return Err(if plain { paths.lock_error("cannot be created", error) } else { later });
                     }
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(anchor_lost(paths));
             }
-            Err(error) => return Err(paths.lock_error("cannot be made", error)),
+            Err(error) => return Err(paths.lock_error("cannot be created", error)),
         }
         // A dead native's lock file on the anchor's inode has the text of the anchor, which need not be read again.
         if paths.lock_file_id()? == Some(anchor.id) {

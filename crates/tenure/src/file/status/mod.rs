@@ -4,6 +4,6 @@ mod current;
 mod examine;
 mod view;
 
-pub(crate) use current::{current_holder, current_record};
+pub(crate) use current::{busy, current_holder, current_record};
 pub(crate) use examine::{examine, examine_after, examine_once};
 pub(crate) use view::{Doubt, Seen, View, anchor_holders, anchor_keepers, has_settled, idle_for, kernel_numbers};

@@ -41,7 +41,8 @@ impl TargetQueue {
     pub(super) fn take_open_as_head(self: &Arc<TargetQueue>, waiter: &Arc<Waiter>) {
         let mut state = self.state();
         if !state.queue.is_first(waiter) {
-            return;
+            // Another one came before it, and was not told.
+            return self.offer_to_head(state);
         }
         let Some(open) = take_open(&mut state) else { return };
         drop(state);

@@ -52,9 +52,14 @@ impl TargetQueue {
         };
         // Marks the waiter's thread as awake, so that a grant need not wake it.
         let _ = waiter.ticket.look();
-        if let Phase::Waiting(waiting) = &mut self.state().phase {
+        let mut state = self.state();
+        // Another helper may have taken its place, whose interrupt this must not replace.
+        if state.epoch == epoch
+            && let Phase::Waiting(waiting) = &mut state.phase
+        {
             waiting.interrupt = Some(Arc::clone(interruptible.interrupt()));
         }
+        drop(state);
         let Some(_scheduled) = interrupts::interrupt_at(interruptible.interrupt(), deadline) else {
             self.hand_over_to_helper(epoch);
             return ControlFlow::Continue(());

@@ -8,7 +8,6 @@ use std::task::Waker;
 
 use crate::file::cached_files::CachedFiles;
 use crate::file::paths::{LockPaths, ParentDir};
-use crate::file::status::current_holder;
 use crate::model::error::{Error, Result};
 use crate::model::request::Request;
 use crate::model::requester::RequesterId;
@@ -284,11 +283,11 @@ impl TargetQueue {
             Phase::Shared(sharers) => sharers.first().map(Arc::clone),
             _ => None,
         });
-        let holder = match own {
-            Some(tenure) => Some(tenure.holder()),
-            None => current_holder(&self.paths()),
-        };
-        Error::busy_with(&self.target_path, &self.paths().lock_path, holder)
+        let paths = self.paths();
+        match own {
+            Some(tenure) => Error::busy_with(&self.target_path, &paths.lock_path, Some(tenure.holder())),
+            None => crate::file::status::busy(&paths),
+        }
     }
 }
 
