@@ -71,7 +71,8 @@
 //!
 //! - `etcd`, `postgres`: locks on a server, for more than one machine: [`server`].
 //! - `tokio`: `Lock::acquire_async`, which is cancel-safe.
-//! - `tracing`: events under the target `tenure`.
+//! - `tracing`: events under the target `tenure`. A subscriber must not block, and must not use a lock: it runs on the library's threads
+//!   too, and while a queue of the library is locked.
 //!
 //! # Platforms
 //!

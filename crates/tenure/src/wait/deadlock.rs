@@ -73,8 +73,8 @@ impl AnnouncedWait {
         around: &[RequesterId],
     ) -> Result<Option<AnnouncedWait>> {
         let Some(requester) = holding(requester, around) else { return Ok(None) };
-        let wait = Wait { paths: Arc::clone(paths), options, shared: false, slots: Some(limit), requester };
-        announce(&wait, held_by(requester, around, None))
+        let wait = WaitToAnnounce { paths: Arc::clone(paths), options, shared: false, slots: Some(limit), requester };
+        announce(&wait, held_during_wait(requester, around, None))
     }
 
     /// Returns the look that decides whether the wait closes a circle, if that is open: a later waiter is about to fail, or a
@@ -93,7 +93,7 @@ fn holding(requester: Option<RequesterId>, around: &[RequesterId]) -> Option<Req
 }
 
 /// A wait that may be announced.
-struct Wait<'a> {
+struct WaitToAnnounce<'a> {
     paths: Arc<LockPaths>,
     options: &'a Options,
     shared: bool,
@@ -101,7 +101,7 @@ struct Wait<'a> {
     requester: RequesterId,
 }
 
-impl Wait<'_> {
+impl WaitToAnnounce<'_> {
     /// Returns whether it may be part of a circle that can be proven.
     fn is_in_graph(&self) -> bool {
         // A bare lock has no anchor. A steal by age ends the wait, whatever the holder does.
@@ -148,7 +148,7 @@ impl Held {
 }
 
 /// Returns what ends only after a wait of `requester`, and those `around` it, for another lock than that of `queue`.
-fn held_by(requester: RequesterId, around: &[RequesterId], queue: Option<&Arc<TargetQueue>>) -> Vec<Held> {
+fn held_during_wait(requester: RequesterId, around: &[RequesterId], queue: Option<&Arc<TargetQueue>>) -> Vec<Held> {
     let mut held = Vec::new();
     for other in registry::queues() {
         let of_one = |requester: &RequesterId| other.tenure_of(*requester);
@@ -187,12 +187,12 @@ fn announce_queued(
     }
     let (options, shared) = (&request.options, request.shared);
     announce(
-        &Wait { paths: queue.paths(), options, shared, slots: None, requester },
-        held_by(requester, around, Some(queue)),
+        &WaitToAnnounce { paths: queue.paths(), options, shared, slots: None, requester },
+        held_during_wait(requester, around, Some(queue)),
     )
 }
 
-fn announce(wait: &Wait<'_>, mut held: Vec<Held>) -> Result<Option<AnnouncedWait>> {
+fn announce(wait: &WaitToAnnounce<'_>, mut held: Vec<Held>) -> Result<Option<AnnouncedWait>> {
     if !wait.is_in_graph() {
         return Ok(None);
     }
@@ -220,7 +220,7 @@ fn announce(wait: &Wait<'_>, mut held: Vec<Held>) -> Result<Option<AnnouncedWait
     Ok(Some(AnnouncedWait { _notes: notes, undecided }))
 }
 
-fn note(wait: &Wait<'_>, waits_for: WaitedLock) -> WaitNote {
+fn note(wait: &WaitToAnnounce<'_>, waits_for: WaitedLock) -> WaitNote {
     let this = this_process();
     WaitNote {
         version: 1,
@@ -294,14 +294,14 @@ impl Look {
     ///
     /// The wait closes a circle.
     pub(crate) fn decide(&self, goes_on: impl Fn() -> bool) -> Result<()> {
-        for last in (0..LOOKS_AGAIN).rev() {
+        for looks_left in (0..LOOKS_AGAIN).rev() {
             sys::pause(LOOK_PAUSE);
             if !goes_on() {
                 break;
             }
             match self.once() {
                 Found::Circle(error) => return Err(error),
-                Found::Undecided(Some(error)) if last == 0 => return Err(error),
+                Found::Undecided(Some(error)) if looks_left == 0 => return Err(error),
                 Found::Undecided(_) => {}
                 Found::Nothing => break,
             }

@@ -140,7 +140,7 @@ impl TargetQueue {
         }
         if request.options.deadlock_check
             && entry != Entry::Try
-            && let Some(own) = held_by(state, requester)
+            && let Some(own) = tenure_held_by(state, requester)
         {
             let holder = Some(own.holder());
             return Err(Error::would_deadlock(&self.target_path, own.request.shared, requester).with_holder(holder));
@@ -168,13 +168,13 @@ impl TargetQueue {
     /// Returns whether `requester` acquired what this process holds.
     #[allow(dead_code, reason = "the simulation has no slots")]
     pub(crate) fn is_held_by(&self, requester: RequesterId) -> bool {
-        self.known_state().is_some_and(|state| held_by(&state, Some(requester)).is_some())
+        self.known_state().is_some_and(|state| tenure_held_by(&state, Some(requester)).is_some())
     }
 
     /// Returns the tenure that `requester` acquired.
     pub(crate) fn tenure_of(&self, requester: RequesterId) -> Option<Arc<FileTenure>> {
         let state = self.known_state()?;
-        held_by(&state, Some(requester)).cloned()
+        tenure_held_by(&state, Some(requester)).cloned()
     }
 
     /// Returns whether a guard of this process holds the lock exclusively.
@@ -423,7 +423,7 @@ fn spin(waiter: &Waiter, spins: u32) -> Option<Woken<Arc<FileTenure>, Error>> {
 }
 
 /// Returns the tenure that `requester` acquired, if a further acquire by it would wait for that tenure's end.
-fn held_by(state: &State, requester: Option<RequesterId>) -> Option<&Arc<FileTenure>> {
+fn tenure_held_by(state: &State, requester: Option<RequesterId>) -> Option<&Arc<FileTenure>> {
     let own = |tenure: &&Arc<FileTenure>| requester.is_some() && tenure.requester == requester;
     match &state.phase {
         Phase::Held(tenure) => Some(tenure).filter(own),
