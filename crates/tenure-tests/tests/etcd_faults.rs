@@ -8,8 +8,11 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::names::{self, Names};
-use tenure_tests::servers::network::Lossy;
-use tenure_tests::servers::{Silent, await_renewal, await_waiters, opened, output, receive_soon, said, soon};
+use tenure_tests::servers::network::{Late, Lossy};
+use tenure_tests::servers::{
+    Silent, assert_a_break_ends_only_what_was_seen, await_renewal, await_waiters, found, opened, output, receive_soon,
+    said, soon,
+};
 use tenure_tests::{Actor, actor_program, folder, has, needs, tenure_program, until};
 
 /// So long that a wait for a fraction of it does not end during a test.
@@ -526,4 +529,38 @@ fn a_process_does_not_take_over_its_own_lock() {
     assert_eq!(granted["crashed"], Value::Null, "{granted}");
     holder.must("check g");
     holder.must("release g");
+}
+
+#[test]
+fn a_break_ends_only_the_tenure_that_was_seen() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    assert_a_break_ends_only_what_was_seen(&cluster.target("a", 2), &cluster.target("a", 20));
+}
+
+#[test]
+fn a_late_break_of_a_stale_lock_leaves_the_next_holders_record() {
+    if !there() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let (target, brief) = (cluster.target("a", 20), cluster.target("a", 2));
+    let (mut dies, mut next, mut operator) = (opened(&brief), opened(&brief), Actor::start());
+    dies.must("acquire l g never");
+    dies.kill();
+    until("the lock is stale", || found(&mut operator, &target)["state"] == "stale");
+    // The break has read the stale record, and its write is late: the next holder comes first.
+    let late = Late::going_on_at(cluster.address(0), 2379, |bytes| bytes == b"\"rel");
+    operator.send(&format!("break etcd://{}:2379/a?ttl=20s", late.address()));
+    late.await_request();
+    let pid = next.pid();
+    next.must("acquire l g never");
+    late.let_through();
+    let answer = operator.receive();
+    assert_ne!(answer["broken"], true, "{answer}");
+    next.kill();
+    let after = opened(&target).must("acquire l g 60000");
+    assert_eq!(after["crashed"]["pid"], pid, "{after}");
 }

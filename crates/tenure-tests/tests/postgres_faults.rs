@@ -8,7 +8,9 @@ use serde_json::Value;
 use tenure_tests::servers::names::{self, Names};
 use tenure_tests::servers::network::{Cables, Lossy, Narrow};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
-use tenure_tests::servers::{Silent, await_waiters, opened, receive_soon, said, soon};
+use tenure_tests::servers::{
+    Silent, assert_a_break_ends_only_what_was_seen, await_waiters, opened, receive_soon, said, soon,
+};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, stop, until};
 
 /// So long that a wait for a fraction of it does not end during a test.
@@ -703,4 +705,13 @@ fn an_error_names_the_missing_part_of_tls() {
     // A server that requires TLS.
     let refused = opened(&postgres.target("a", 10)).must_fail("acquire l g never", "permission-denied");
     assert!(said(&refused).contains("ca=FILE"), "{refused}");
+}
+
+#[test]
+fn a_break_ends_only_the_tenure_that_was_seen() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    assert_a_break_ends_only_what_was_seen(&postgres.target("a", 20), &postgres.target("a", 20));
 }

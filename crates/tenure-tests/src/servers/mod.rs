@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
+use tenure::{BreakOptions, State, Status};
 
 use crate::stepped::Stepped;
 use crate::{Actor, until};
@@ -250,4 +251,32 @@ pub fn assert_shares_keep_the_order(
     free();
     let after = writer.must("acquire l g never");
     assert!(after["fence"].as_u64() > granted["fence"].as_u64(), "{after}");
+}
+
+/// Asserts that a break ends only the tenure that its status shows: a stale one, an exclusive one, or shares. `brief` is the target
+/// `target` with a short lease.
+pub fn assert_a_break_ends_only_what_was_seen(brief: &str, target: &str) {
+    let breaks = |seen: &Status| {
+        let options = BreakOptions::default().only(seen.clone()).force(true);
+        tenure::break_lock(target, &options).unwrap().broken
+    };
+    let (mut one, mut two, mut dies) = (opened(target), opened(target), opened(brief));
+    dies.must("acquire l g never");
+    dies.kill();
+    until("the lock is stale", || tenure::status(target).unwrap().state == State::Stale);
+    let mut seen = tenure::status(target).unwrap();
+    for (verb, ends) in [("acquire", false), ("acquire", true), ("share", false), ("share", true)] {
+        one.must(&format!("{verb} l g 60000"));
+        assert!(!breaks(&seen), "{verb}: {seen:?}");
+        one.must("check g");
+        seen = tenure::status(target).unwrap();
+        if ends {
+            assert!(breaks(&seen), "{verb}: {seen:?}");
+            until("the loss", || one.ask("check g")["ok"] == false);
+            until("the lock is free", || tenure::status(target).unwrap().state == State::Free);
+        } else {
+            one.must("release g");
+        }
+        std::mem::swap(&mut one, &mut two);
+    }
 }

@@ -90,6 +90,8 @@ pub struct Status {
     /// The suspended tenures whose processes mean to come back, in the order in which they were suspended
     /// ([`Guard::suspend`](crate::Guard::suspend)).
     pub suspended: Vec<SuspendedHolder>,
+    /// The tenures that hold the lock, as the server names them; none for a file. A break compares them.
+    pub(crate) server_tenures: Vec<String>,
 }
 
 /// A process that has suspended its tenure, and means to resume it.
@@ -123,6 +125,7 @@ impl Status {
             queue: Vec::new(),
             open_by: Vec::new(),
             suspended: Vec::new(),
+            server_tenures: Vec::new(),
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) trait LockServer: Send + Sync + std::fmt::Debug {
     /// Examines the slots of this name, by one request within `limit`: each that the server knows, and each of `least`.
     fn slots(&self, least: Range<u32>, limit: Duration) -> Result<FoundSlots>;
 
-    /// Takes the lock from the holder in `found`. `false` if it had no holder any more.
+    /// Takes the lock from the holder in `found`. Returns `false` if that tenure is over. A later tenure is not broken.
     fn force_release(&self, found: &Status) -> Result<bool>;
 }
 

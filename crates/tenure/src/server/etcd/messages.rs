@@ -7,8 +7,9 @@ pub(super) const ASCEND: i32 = 1;
 pub(super) const DESCEND: i32 = 2;
 /// The sort target: create revisions.
 pub(super) const BY_CREATION: i32 = 2;
-/// The target of a comparison: the create revision.
+/// The targets of a comparison: the revision at which a key was created, and that of its last change.
 const CREATE: i32 = 1;
+const MOD: i32 = 2;
 /// The filter of a watch that only needs deletions.
 pub(super) const NO_PUT: i32 = 0;
 
@@ -28,6 +29,8 @@ pub(super) struct KeyValue {
     pub(super) key: Vec<u8>,
     #[prost(int64, tag = "2")]
     pub(super) create_revision: i64,
+    #[prost(int64, tag = "3")]
+    pub(super) mod_revision: i64,
     #[prost(bytes = "vec", tag = "5")]
     pub(super) value: Vec<u8>,
     #[prost(int64, tag = "6")]
@@ -106,14 +109,18 @@ pub(super) struct Compare {
     target: i32,
     #[prost(bytes = "vec", tag = "3")]
     pub(super) key: Vec<u8>,
-    #[prost(oneof = "Target", tags = "5")]
+    #[prost(oneof = "Target", tags = "5, 6")]
     value: Option<Target>,
+    #[prost(bytes = "vec", tag = "64")]
+    range_end: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
 enum Target {
     #[prost(int64, tag = "5")]
     CreateRevision(i64),
+    #[prost(int64, tag = "6")]
+    ModRevision(i64),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -271,7 +278,19 @@ impl TxnRequest {
 impl Compare {
     /// Requires that the key was created at that revision; that it is absent, where that is 0.
     pub(super) fn created(key: &[u8], revision: i64) -> Compare {
-        Compare { target: CREATE, key: key.to_vec(), value: Some(Target::CreateRevision(revision)) }
+        let value = Some(Target::CreateRevision(revision));
+        Compare { target: CREATE, key: key.to_vec(), value, range_end: Vec::new() }
+    }
+
+    /// Requires that the key was last written at that revision; that it is absent, where that is 0.
+    pub(super) fn written(key: &str, revision: i64) -> Compare {
+        let value = Some(Target::ModRevision(revision));
+        Compare { target: MOD, key: key.into(), value, range_end: Vec::new() }
+    }
+
+    /// Requires that there is no key below a prefix.
+    pub(super) fn none_below(prefix: &str) -> Compare {
+        Compare { range_end: end_of(prefix), ..Compare::created(prefix.as_bytes(), 0) }
     }
 }
 

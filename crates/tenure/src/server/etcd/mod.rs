@@ -128,9 +128,9 @@ impl LockServer for Etcd {
         self.wait(async move { slots::slots(&etcd, least, limit).await })
     }
 
-    fn force_release(&self, _found: &Status) -> Result<bool> {
-        let etcd = self.clone();
-        self.wait(async move { status::force_release(&etcd).await })
+    fn force_release(&self, found: &Status) -> Result<bool> {
+        let (etcd, found) = (self.clone(), found.clone());
+        self.wait(async move { status::force_release(&etcd, &found).await })
     }
 }
 

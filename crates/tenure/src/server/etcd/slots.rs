@@ -9,7 +9,7 @@ use super::Etcd;
 use super::client::TXN;
 use super::keys::RECORDS;
 use super::messages::{ASCEND, BY_CREATION, RangeRequest, TxnRequest};
-use super::status::{Found, key_of, record_of, status_of};
+use super::status::{Found, key_of, status_of};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::slots::{FoundSlot, FoundSlots, Part, number};
 use crate::server::slots::{complete, name_of, number_of, prefix_of};
@@ -38,7 +38,7 @@ pub(super) async fn slots(etcd: &Etcd, least: Range<u32>, limit: Duration) -> Re
     for pair in answer.pairs(1) {
         let key = key_of(pair);
         if let Some(number) = key.strip_prefix(RECORDS).and_then(|name| number_of(url, name)) {
-            slots.entry(number).or_default().kept = record_of(pair);
+            slots.entry(number).or_default().kept = Some(pair.clone());
         }
     }
     let lock_name = |name: &str| PathBuf::from(format!("{name}/"));

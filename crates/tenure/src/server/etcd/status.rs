@@ -17,14 +17,20 @@ use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
 use crate::util::text;
 
-/// The keys below a name in the order of their creation, and the record that outlives them.
+/// The keys below a name in the order of their creation, and the one of the record that outlives them.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) queue: Vec<KeyValue>,
-    pub(super) kept: Option<Record>,
+    pub(super) kept: Option<KeyValue>,
 }
 
 impl Found {
+    /// Returns the record of the last exclusive holder, if that did not release.
+    fn unreleased(&self) -> Option<Record> {
+        let record = self.kept.as_ref().and_then(record_of)?;
+        record.native.as_ref().is_some_and(|native| native.state != RecordState::Released).then_some(record)
+    }
+
     /// Returns the keys that hold the lock of `name`: the first, or all shares that no exclusive acquire is before.
     fn holders(&self, name: &str) -> &[KeyValue] {
         let shares = self.shares(name).len();
@@ -55,7 +61,7 @@ async fn read(etcd: &Etcd, limit: Duration) -> Result<Found> {
     let queue = RangeRequest { sort_order: ASCEND, sort_target: BY_CREATION, ..RangeRequest::below(&prefix) };
     let request = TxnRequest { success: vec![queue.into(), RangeRequest::one(&kept).into()], ..TxnRequest::default() };
     let answer = etcd.client().call(&TXN, &request, limit).await.of(&etcd.url.target)?.unwrap_or_default();
-    Ok(Found { queue: answer.pairs(0).to_vec(), kept: answer.pairs(1).first().and_then(record_of) })
+    Ok(Found { queue: answer.pairs(0).to_vec(), kept: answer.pairs(1).first().cloned() })
 }
 
 pub(super) fn key_of(pair: &KeyValue) -> String {
@@ -73,6 +79,7 @@ pub(super) fn status_of(target: &Path, name: &str, found: &Found) -> Status {
     let mut status = Status::free(target, Path::new(&format!("{name}/")));
     status.server = Some(Scheme::Etcd);
     status.waiters = Some(found.queue.len() - found.holders(name).len());
+    status.server_tenures = found.holders(name).iter().map(tenure_of).collect();
     let shares = found.shares(name);
     if !shares.is_empty() {
         status.state = State::Held;
@@ -85,14 +92,17 @@ pub(super) fn status_of(target: &Path, name: &str, found: &Found) -> Status {
             None => Liveness::alive(format!("its key {} is at the server", text::text(&key_of(first)))),
         };
         status.holder = Some(Holder::from_record(record.as_ref(), alive));
-    } else if let Some(record) = &found.kept
-        && record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
-    {
+    } else if let Some(record) = found.unreleased() {
         status.state = State::Stale;
         let dead = Liveness::dead("its lease ran out before it had released");
-        status.holder = Some(Holder::from_record(Some(record), dead));
+        status.holder = Some(Holder::from_record(Some(&record), dead));
     }
     status
+}
+
+/// Returns the name of a holder's tenure, which no later one has.
+fn tenure_of(pair: &KeyValue) -> String {
+    format!("{} {}", pair.create_revision, key_of(pair))
 }
 
 /// Returns the pids of the holders, each process once.
@@ -157,9 +167,9 @@ pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     .await?;
     pages(etcd, &format!("{RECORDS}{below}"), Parts::KeysAndValues, |pair| {
         if let Some(name) = key_of(&pair).strip_prefix(RECORDS)
-            && let Some(record) = record_of(&pair)
+            && record_of(&pair).is_some()
         {
-            locks.entry(name.to_owned()).or_default().kept = Some(record);
+            locks.entry(name.to_owned()).or_default().kept = Some(pair);
         }
     })
     .await?;
@@ -181,41 +191,57 @@ pub(super) async fn list(etcd: &Etcd) -> Result<Vec<Status>> {
     Ok(all.filter(|lock| lock.state != State::Free).collect())
 }
 
-/// Takes the lock from its holder by deleting the key, or from all that share it. Marks the record that outlives an
-/// exclusive holder as released, so that the next holder gets no crash report.
-pub(super) async fn force_release(etcd: &Etcd) -> Result<bool> {
-    let found = read(etcd, etcd.limit()).await?;
-    let shares = found.shares(&etcd.url.name);
-    if !shares.is_empty() {
-        shares.iter().try_for_each(|share| refuse_other(etcd, share))?;
-        return end_shares(etcd, shares).await;
-    }
-    let kept = keys::record(&etcd.url.name);
-    let first = found.queue.first();
-    if let Some(first) = first {
-        refuse_other(etcd, first)?;
-    }
-    let mut compare = Vec::new();
-    let mut success = Vec::new();
-    if let Some(mut record) = found.kept {
-        if let Some(native) = &mut record.native {
-            native.state = RecordState::Released;
+/// Takes the lock from its holder in `seen` by deleting the key, or from all of `seen` that share it. Marks the record that
+/// outlives an exclusive holder as released, so that the next holder gets no crash report. `false` where that tenure is over.
+pub(super) async fn force_release(etcd: &Etcd, seen: &Status) -> Result<bool> {
+    let name = &*etcd.url.name;
+    let kept = keys::record(name);
+    let is_seen = |pair: &&KeyValue| seen.server_tenures.contains(&tenure_of(pair));
+    let fence_of = |record: &Record| record.native.as_ref().and_then(|native| native.fence);
+    loop {
+        let found = read(etcd, etcd.limit()).await?;
+        let shares: Vec<KeyValue> = found.shares(name).iter().filter(is_seen).cloned().collect();
+        if !shares.is_empty() {
+            shares.iter().try_for_each(|share| refuse_other(etcd, share))?;
+            return end_shares(etcd, &shares).await;
         }
-        success.push(RequestOp::put(&kept, &record.to_json(), 0));
+        let first = found.queue.first();
+        let (fence, mut success, unchanged) = match first {
+            Some(first) if is_seen(&first) => {
+                refuse_other(etcd, first)?;
+                let fence = record_of(first).as_ref().and_then(fence_of);
+                (fence, vec![RequestOp::delete(&first.key)], Compare::created(&first.key, first.create_revision))
+            }
+            Some(_) => return Ok(false),
+            None => {
+                let fence = seen.holder.as_ref().and_then(|holder| holder.fence);
+                (fence, Vec::new(), Compare::none_below(&format!("{name}/")))
+            }
+        };
+        // Another fence is that of an earlier holder, and the next one needs its crash report.
+        let record = found.unreleased().filter(|record| fence.is_some() && fence_of(record) == fence);
+        if let Some(mut record) = record {
+            if let Some(native) = &mut record.native {
+                native.state = RecordState::Released;
+            }
+            success.push(RequestOp::put(&kept, &record.to_json(), 0));
+        }
+        if success.is_empty() {
+            return Ok(false);
+        }
+        let written = found.kept.as_ref().map_or(0, |kept| kept.mod_revision);
+        let compare = vec![unchanged, Compare::written(&kept, written)];
+        let request = TxnRequest { compare, success, failure: Vec::new() };
+        let answer = etcd.client().call(&TXN, &request, etcd.limit()).await.of(&etcd.url.target)?.unwrap_or_default();
+        if !answer.succeeded {
+            // The holder or the record has changed: look again.
+            continue;
+        }
+        if let Some(first) = first.filter(|first| first.lease != 0 && record_of(first).is_none()) {
+            revoke_if_empty(etcd, first.lease).await;
+        }
+        return Ok(true);
     }
-    if let Some(first) = first {
-        compare.push(Compare::created(&first.key, first.create_revision));
-        success.push(RequestOp::delete(&first.key));
-    }
-    let request = TxnRequest { compare, success, failure: Vec::new() };
-    let answer = etcd.client().call(&TXN, &request, etcd.limit()).await.of(&etcd.url.target)?.unwrap_or_default();
-    if !answer.succeeded {
-        return Ok(false);
-    }
-    if let Some(first) = first.filter(|first| first.lease != 0 && record_of(first).is_none()) {
-        revoke_if_empty(etcd, first.lease).await;
-    }
-    Ok(true)
 }
 
 /// Deletes the keys of the shares that were found, many at once. `false` if none of them was there any more.

@@ -146,9 +146,9 @@ impl LockServer for Postgres {
         self.wait(async move { slots::slots(&postgres, least, limit).await })
     }
 
-    fn force_release(&self, _found: &Status) -> Result<bool> {
-        let postgres = self.clone();
-        self.wait(async move { status::force_release(&postgres).await })
+    fn force_release(&self, found: &Status) -> Result<bool> {
+        let (postgres, found) = (self.clone(), found.clone());
+        self.wait(async move { status::force_release(&postgres, &found).await })
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::{Answer, Purpose, Value};
 use super::rows::{is_proven_dead, of_text};
-use super::status::connect;
+use super::status::{connect, tenure_of};
 use super::{Postgres, lock_in_words, sql};
 use crate::model::error::Result;
 use crate::model::holder::Holder;
@@ -70,7 +70,9 @@ fn slot(postgres: &Postgres, number: u32, row: &Row) -> FoundSlot {
             let own = written.as_ref().filter(|(_, _, backend, _)| *backend == holder).map(|(record, ..)| record);
             let own = own.filter(|record| record.native.as_ref().is_some_and(|native| is_held(native.state)));
             let why = format!("backend {holder} of the server has the advisory lock");
-            status.holder = Some(Holder::from_record(own, Liveness::alive(why)));
+            let found = Holder::from_record(own, Liveness::alive(why));
+            status.server_tenures = vec![tenure_of(holder, found.fence)];
+            status.holder = Some(found);
         }
         (None, Some((record, state, _, renewer))) if *state != "released" => {
             status.state = State::Stale;

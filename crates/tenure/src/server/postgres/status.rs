@@ -104,6 +104,8 @@ async fn examine(connection: &Connection, limit: Duration, name: &str, target: &
         records.sort_by_key(|record| record.native.as_ref().and_then(|native| native.acquired_at));
         status.open_by = records.iter().filter_map(|record| record.pid).collect();
         status.open_by.dedup();
+        let holders = queue.iter().filter(|backend| backend.granted);
+        status.server_tenures = holders.flat_map(|backend| shares_of(backend.pid, &readers)).collect();
     } else if let Some(holder) = queue.iter().find(|backend| backend.granted) {
         status.state = State::Held;
         let record = row.as_ref().filter(|(_, backend)| *backend == holder.pid).map(|(record, _)| record);
@@ -112,7 +114,9 @@ async fn examine(connection: &Connection, limit: Duration, name: &str, target: &
             Some(_) => "its session has the advisory lock".to_owned(),
             None => format!("backend {} of the server has the advisory lock", holder.pid),
         };
-        status.holder = Some(Holder::from_record(held, Liveness::alive(why)));
+        let found = Holder::from_record(held, Liveness::alive(why));
+        status.server_tenures = vec![tenure_of(holder.pid, found.fence)];
+        status.holder = Some(found);
     } else if let Some((record, _)) = &row
         && record.native.as_ref().is_some_and(|native| native.state != RecordState::Released)
     {
@@ -121,6 +125,22 @@ async fn examine(connection: &Connection, limit: Duration, name: &str, target: &
         status.holder = Some(Holder::from_record(Some(record), dead));
     }
     Ok(status)
+}
+
+/// Returns the name of a tenure: that of its session, with its fence as soon as it has one.
+pub(super) fn tenure_of(backend: i32, fence: Option<u64>) -> String {
+    fence.map_or_else(|| backend.to_string(), |fence| format!("{backend} {fence}"))
+}
+
+/// Returns the names of a session's shares: with its words, or without one where it has none yet.
+fn shares_of(backend: i32, words: &BTreeMap<String, Reader>) -> Vec<String> {
+    let keys = words.iter().filter(|(_, reader)| reader.backend == backend).map(|(key, _)| key);
+    let names: Vec<String> = keys.map(|key| format!("{backend} shares {key}")).collect();
+    if names.is_empty() { vec![share_without_word(backend)] } else { names }
+}
+
+fn share_without_word(backend: i32) -> String {
+    format!("{backend} shares")
 }
 
 /// Returns every lock below a name that is held, or whose holder died. A lock that only another program's SQL has taken is
@@ -159,32 +179,45 @@ async fn row(connection: &Connection, name: &str, limit: Duration) -> Answer<Opt
     }
 }
 
-/// Takes the lock from its holder.
-pub(super) async fn force_release(postgres: &Postgres) -> Result<bool> {
-    force(postgres, postgres.limit()).await.map_err(|failure| failure.at(&postgres.url.target))
+/// Takes the lock from its holder in `seen`, or from all of `seen` that share it. `false` where that tenure is over.
+pub(super) async fn force_release(postgres: &Postgres, seen: &Status) -> Result<bool> {
+    force(postgres, seen, postgres.limit()).await.map_err(|failure| failure.at(&postgres.url.target))
 }
 
-async fn force(postgres: &Postgres, limit: Duration) -> Answer<bool> {
+/// Returns whether the holder's tenure is the one in `seen`. Without a holder it is that of the row, whose holder is dead.
+fn is_seen(seen: &Status, holders: &[i32], fence: Option<u64>, is_released: bool) -> bool {
+    let is_named = |fence| holders.iter().any(|holder| seen.server_tenures.contains(&tenure_of(*holder, fence)));
+    match holders {
+        [] => fence.is_some() && fence == seen.holder.as_ref().and_then(|holder| holder.fence),
+        // The session of a released row may hold the lock again, and not have written that yet.
+        _ => is_named(None) || (!is_released && is_named(fence)),
+    }
+}
+
+async fn force(postgres: &Postgres, seen: &Status, limit: Duration) -> Answer<bool> {
     let connection = connect(postgres, Purpose::Lock, limit).await?;
     let name = &*postgres.url.name;
     let end = Instant::now() + limit;
     let mut before: Option<Option<i64>> = None;
     loop {
         let queued = queue(&connection, name, limit).await?;
-        if before.is_none() && queued.iter().any(|backend| backend.granted && backend.shared) {
-            let readers: Vec<i32> = queued.iter().filter(|one| one.granted).map(|one| one.pid).collect();
-            return end_readers(postgres, &connection, &readers, limit).await;
-        }
-        let holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|backend| backend.pid).collect();
+        let mut holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|one| one.pid).collect();
         let row = row(&connection, name, limit).await?;
+        if queued.iter().any(|backend| backend.granted && backend.shared) {
+            let words = row.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
+            let is_seen = |name| seen.server_tenures.contains(&name);
+            holders.retain(|pid| is_seen(share_without_word(*pid)) || shares_of(*pid, &words).into_iter().any(is_seen));
+            return end_readers(postgres, &connection, &holders, limit).await;
+        }
         // Not a row that another tenure has written meanwhile.
         let row = row.filter(|row| holders.is_empty() || holders.contains(&row.get::<_, i32>(2)));
         let fence = row.as_ref().map(|row| row.get::<_, i64>(0));
-        if before.is_some_and(|before| before != fence || holders.is_empty()) {
+        let is_released = row.is_some_and(|row| row.get::<_, &str>(1) == "released");
+        let is_seen = is_seen(seen, &holders, fence.and_then(|fence| u64::try_from(fence).ok()), is_released);
+        if !is_seen || before.is_some_and(|before| before != fence || holders.is_empty()) {
             // The tenure that was to be broken has ended by itself. The next holder's is another.
             return Ok(false);
         }
-        let is_released = row.is_some_and(|row| row.get::<_, &str>(1) == "released");
         let session = match *holders {
             [holder] => session(&connection, holder, limit).await?.map(|session| (holder, session)),
             _ => None,
