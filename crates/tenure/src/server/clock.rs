@@ -93,55 +93,14 @@ fn expire_late() -> Option<BootTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-    use std::path::Path;
     use std::sync::Arc;
     use std::sync::mpsc::{Sender, channel};
     use std::task::{Wake, Waker};
 
     use super::*;
-    use crate::model::error::Result;
     use crate::model::options::{Event, Options};
-    use crate::model::slots::FoundSlots;
-    use crate::model::status::{Scheme, Status};
     use crate::model::tenure::Tenure as _;
-    use crate::record::Record;
-    use crate::server::lock_server::{Granted, LockServer};
-    use crate::server::tenure::ServerTenure;
-    use crate::server::url::Url;
-
-    #[derive(Debug)]
-    struct Fake(Url);
-
-    impl LockServer for Fake {
-        fn lock_name(&self) -> &Path {
-            Path::new("a")
-        }
-
-        fn url(&self) -> &Url {
-            &self.0
-        }
-
-        fn cluster(&self, _limit: Duration) -> Result<String> {
-            Ok(String::new())
-        }
-
-        fn status_within(&self, _limit: Duration) -> Result<Status> {
-            Ok(Status::free(&self.0.target, self.lock_name()))
-        }
-
-        fn list(&self) -> Result<Vec<Status>> {
-            Ok(Vec::new())
-        }
-
-        fn slots(&self, _least: Range<u32>, _limit: Duration) -> Result<FoundSlots> {
-            Ok(FoundSlots::default())
-        }
-
-        fn force_release(&self, _found: &Status) -> Result<bool> {
-            Ok(false)
-        }
-    }
+    use crate::server::fake;
 
     struct Tells(Sender<&'static str>);
 
@@ -161,11 +120,7 @@ mod tests {
                 tell.send("reported").unwrap();
             }
         });
-        let url = Url::parse(Path::new("etcd://clock/a"), Scheme::Etcd).unwrap();
-        let target = url.target.clone();
-        let granted = Granted { record: Record::default(), last: None, confirmed: BootTime::now(), shared: false };
-        let ttl = Duration::from_secs(2);
-        let tenure = Arc::new(ServerTenure::new(Arc::new(Fake(url)), options, granted, ttl, Arc::new(|| {}), None));
+        let tenure = fake::tenure("etcd://clock/a", options, Duration::from_secs(2));
         registry::add_held(&tenure);
         watch(tenure.lease().lost_at());
         // On a machine that has not run this for a second and a half, it is lost already, which wakes nobody.
@@ -175,6 +130,6 @@ mod tests {
         assert_eq!(heard, ["reported", "woken"][..heard.len()]);
         let lease = tenure.lease();
         assert!((lease.lost_at()..lease.free_at().after(Duration::from_secs(60))).contains(&BootTime::now()));
-        assert!(!tenure.is_held() && registry::held_here(&target).is_empty());
+        assert!(!tenure.is_held() && registry::held_here(tenure.target()).is_empty());
     }
 }

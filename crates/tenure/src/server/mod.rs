@@ -47,6 +47,8 @@ mod clock;
 mod delivery;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(all(test, any(feature = "etcd", feature = "postgres")))]
+mod fake;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod io_thread;
 #[cfg(any(feature = "etcd", feature = "postgres"))]

@@ -153,13 +153,27 @@ impl Session {
             return Err(Error::new(ErrorKind::Io, target, "etcd granted no lease"));
         }
         let granted_ttl = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0)).max(ttl);
-        let session = Arc::new(Session {
+        let term = Lease { ttl: granted_ttl, confirmed: sent };
+        let session = Arc::new(Session::new(client, batches, cluster, granted.id, term));
+        tokio::spawn(renewal::run(Arc::clone(&session)));
+        tokio::spawn(waiters::look_after(Arc::clone(&session)));
+        Ok(session)
+    }
+
+    fn new(
+        client: &Arc<Client>,
+        batches: &Arc<Batches>,
+        cluster: Arc<dyn Any + Send + Sync>,
+        lease: i64,
+        term: Lease,
+    ) -> Session {
+        Session {
             client: Arc::clone(client),
             batches: Arc::clone(batches),
             _cluster: cluster,
-            lease: granted.id,
+            lease,
             state: Mutex::new(State {
-                term: Lease { ttl: granted_ttl, confirmed: sent },
+                term,
                 closed: false,
                 lost: None,
                 last: 0,
@@ -174,10 +188,7 @@ impl Session {
             changed: Notify::new(),
             waiters: Notify::new(),
             left: Notify::new(),
-        });
-        tokio::spawn(renewal::run(Arc::clone(&session)));
-        tokio::spawn(waiters::look_after(Arc::clone(&session)));
-        Ok(session)
+        }
     }
 
     /// Returns whether acquires may begin in this session.

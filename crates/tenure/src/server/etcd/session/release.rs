@@ -34,9 +34,18 @@ impl Session {
         while self.state().keys.contains_key(&number) {
             let left = free_at.from(BootTime::now());
             if left.is_zero() {
-                return self.leave(number, Created::Answered).await;
+                break;
             }
             within(left, wakes.notified()).await;
+        }
+        let key = self.state().take_key(number);
+        if let Some(key) = key {
+            // A release that began before the loss was known waits for its result, and finds no key.
+            if let Some(tenure) = &key.tenure {
+                tenure.finish(tenure.check());
+            }
+            let certainty = key.certainty;
+            self.give_back(key, None, certainty).await;
         }
     }
 
@@ -211,5 +220,48 @@ impl Session {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::model::options::Options;
+    use crate::model::status::Scheme;
+    use crate::model::tenure::Tenure as _;
+    use crate::server::etcd::batches::Batches;
+    use crate::server::etcd::client::Client;
+    use crate::server::fake;
+    use crate::server::lease::Lease;
+    use crate::server::url::Url;
+
+    /// No call is made: the session's lease is over by the clock.
+    #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
+    fn the_end_of_a_lost_tenure_answers_its_release_and_keeps_a_key_in_doubt() {
+        const TARGET: &str = "etcd://release/a";
+        let ttl = Duration::from_secs(2);
+        let url = Url::parse(Path::new(TARGET), Scheme::Etcd).unwrap();
+        let client = Arc::new(Client::new(&url, None).unwrap());
+        let batches = Arc::new(Batches::new(&client));
+        let term = Lease { ttl, confirmed: BootTime::of_nanos(0) };
+        let session = Arc::new(Session::new(&client, &batches, Arc::new(()), 1, term));
+        let tenure = fake::tenure(TARGET, Options::default(), ttl);
+        let (number, key) = session.reserve("a", LockKind::Exclusive, &Arc::default()).unwrap();
+        session.set_created(number, 1, Created::InDoubt);
+        assert!(session.hold(number, &tenure));
+        tenure.lose("its key was deleted");
+        assert!(tenure.poll_release(Waker::noop()).is_none());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let wakes = Notify::new();
+        runtime.block_on(Arc::clone(&session).leave_at(BootTime::now(), number, &wakes));
+        let outcome = tenure.poll_release(Waker::noop());
+        assert!(
+            outcome.as_ref().is_some_and(|outcome| outcome.as_ref().is_err_and(|error| error.is_lost())),
+            "{outcome:?}"
+        );
+        assert_eq!(session.state().doubtful, [key.into_bytes()]);
     }
 }
