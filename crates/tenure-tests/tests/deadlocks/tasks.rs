@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 
-use tenure::{Guard, ListOptions, Lock, Requester, Task, Wait, task};
+use tenure::{Guard, IfBusy, ListOptions, Lock, Requester, Task, Wait, task};
+use tenure_tests::servers::{etcd, postgres};
 use tenure_tests::{folder, until_waiting};
 
 use crate::{holder, notes, paths, until_announced, wait_for};
@@ -207,6 +208,40 @@ fn a_blocking_acquire_blocks_the_thread_and_its_task() {
     assert!(lock(third_z).acquire_timeout(std::time::Duration::from_millis(300)).unwrap_err().is_busy());
     drop((of_thread, of_task));
     assert_eq!(other.receive()["ok"], true);
+}
+
+/// As beside a file, so on a server, and for a policy that does more than wait.
+#[test]
+fn a_blocking_acquire_of_any_kind_blocks_what_is_around_its_task() {
+    let dir = folder();
+    let cluster = etcd::there().then(|| etcd::Cluster::start(1));
+    let postgres = postgres::there().then(postgres::Postgres::start);
+    let mut targets = Vec::new();
+    for name in ["t", "queue-one", "replace", "slots"] {
+        targets.push((dir.path().join(name).to_str().unwrap().to_owned(), name));
+    }
+    if let Some(cluster) = &cluster {
+        targets.extend([(cluster.target("t", 20), "t"), (cluster.target("slots", 20), "slots")]);
+    }
+    if let Some(postgres) = &postgres {
+        targets.extend([(postgres.target("t", 20), "t"), (postgres.target("slots", 20), "slots")]);
+    }
+    for (target, kind) in targets {
+        let options = match kind {
+            "queue-one" => Lock::options().if_busy(IfBusy::QueueOne),
+            "replace" => Lock::options().if_busy(IfBusy::Replace),
+            "slots" => Lock::options().slots(1),
+            _ => Lock::options(),
+        };
+        let lock = options.open(&target).unwrap();
+        let of_thread = lock.acquire().unwrap();
+        let patience = Wait::For(std::time::Duration::from_secs(60));
+        let error = Task::new().sync_scope(|| lock.acquire_with(patience)).unwrap_err();
+        assert!(error.is_would_deadlock(), "{target}: {error}");
+        // An acquire that does not block is the task's alone.
+        drop(Task::new().sync_scope(|| lock.begin(Requester::Task)).unwrap());
+        of_thread.release().unwrap();
+    }
 }
 
 /// A future is the same task on each thread that polls it.

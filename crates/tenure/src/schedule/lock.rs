@@ -35,11 +35,12 @@ struct Parts {
 }
 
 /// The requester of an acquire.
-#[derive(Clone, Copy)]
 struct Requester {
     kind: LockKind,
     /// The thread or task that would wait for itself if it holds the lock already.
     id: Option<RequesterId>,
+    /// The requesters around it, which cannot go on while it waits.
+    around: Vec<RequesterId>,
 }
 
 impl ScheduledLock {
@@ -60,7 +61,7 @@ impl ScheduledLock {
         Ok(ScheduledLock(Arc::new(Parts { file, place, options, paths })))
     }
 
-    fn requester(&self, kind: LockKind, id: Option<RequesterId>) -> Result<Requester> {
+    fn requester(&self, kind: LockKind, id: Option<RequesterId>, around: Vec<RequesterId>) -> Result<Requester> {
         let options = &self.0.options;
         let alone = matches!(options.if_busy, IfBusy::QueueOne | IfBusy::Replace);
         if kind == LockKind::Shared && (alone || options.not_more_often_than.is_some()) {
@@ -68,7 +69,7 @@ impl ScheduledLock {
                 "a share can neither be the one that waits, nor replace a holder, nor be skipped for a recent run";
             return Err(Error::new(ErrorKind::Unsupported, self.target(), detail));
         }
-        Ok(Requester { kind, id })
+        Ok(Requester { kind, id, around })
     }
 }
 
@@ -82,28 +83,28 @@ impl Backend for ScheduledLock {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        let requester = self.requester(kind, Some(requester::current()))?;
-        if let Some(tenure) = self.0.try_now(requester, wait)? {
+        let requester = self.requester(kind, Some(requester::current()), requester::around())?;
+        if let Some(tenure) = self.0.try_now(&requester, wait)? {
             return Ok(tenure);
         }
         let began = Instant::now();
         let patience = Patience::new(wait.deadline(began))?;
-        match self.0.wait(requester, &patience)? {
+        match self.0.wait(&requester, &patience)? {
             Some(tenure) => Ok(tenure),
             None => Err(self.0.busy().with_waited(began.elapsed())),
         }
     }
 
     fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
-        let requester = self.requester(kind, requester)?;
-        if let Some(tenure) = self.0.try_now(requester, wait)? {
+        let requester = self.requester(kind, requester, Vec::new())?;
+        if let Some(tenure) = self.0.try_now(&requester, wait)? {
             return Ok(Begun::Granted(tenure));
         }
         let began = Instant::now();
         // The caller watches its deadline.
         let patience = Arc::new(Patience::new(None)?);
         let (parts, again) = (Arc::clone(&self.0), Arc::clone(&self.0));
-        let acquire = move |patience: &Patience| parts.wait(requester, patience);
+        let acquire = move |patience: &Patience| parts.wait(&requester, patience);
         let pending = ThreadedAcquire::start(patience, wait.deadline(began), acquire, move || again.busy())?;
         Ok(Begun::Pending(Box::new(pending)))
     }
@@ -122,7 +123,7 @@ impl Backend for ScheduledLock {
 
 impl Parts {
     /// Makes one attempt. `None` if the lock is busy and the acquire may wait.
-    fn try_now(&self, requester: Requester, wait: Wait) -> Result<Option<Arc<dyn Tenure>>> {
+    fn try_now(&self, requester: &Requester, wait: Wait) -> Result<Option<Arc<dyn Tenure>>> {
         self.refuse_recent()?;
         let began = self.file.begin(requester.kind, Wait::Never, requester.id);
         let never = matches!(wait.deadline(Instant::now()), Some(deadline) if deadline <= Instant::now());
@@ -138,7 +139,7 @@ impl Parts {
     }
 
     /// Waits for the lock, as its options say. `None` at the end of the patience.
-    fn wait(&self, requester: Requester, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
+    fn wait(&self, requester: &Requester, patience: &Patience) -> Result<Option<Arc<dyn Tenure>>> {
         let taken = match &self.place {
             None => None,
             Some((place, paths)) => match next::take_unless_another_waits(place, paths, patience)? {
@@ -147,7 +148,8 @@ impl Parts {
                 WaiterPlace::Over => return Ok(None),
             },
         };
-        let queued = Queued::new(self.file.begin(requester.kind, Wait::Forever, requester.id)?);
+        let Requester { kind, id, around } = requester;
+        let queued = Queued::new(self.file.begin_around(*kind, Wait::Forever, *id, around)?);
         let tenure = match queued {
             Err(tenure) => Some(tenure),
             Ok(queued) if self.options.if_busy == IfBusy::Replace => {

@@ -88,8 +88,10 @@ struct Acquiring {
     deadline: Option<Instant>,
     /// The moment since which the server must have answered if the slots are to be called busy.
     needs_word_since: Option<Instant>,
-    /// The thread that would wait for itself.
+    /// The thread or task that would wait for itself.
     requester: Option<RequesterId>,
+    /// The requesters around it, which cannot go on while it waits.
+    around: Vec<RequesterId>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -226,7 +228,7 @@ impl Backend for SlotsOnServer {
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
         let began = Instant::now();
-        let (may_wait, acquiring) = self.0.start(kind, wait, Some(requester::current()))?;
+        let (may_wait, acquiring) = self.0.start(kind, wait, Some(requester::current()), requester::around())?;
         let _returns = Returns(&acquiring.patience);
         self.0.run(may_wait, &acquiring).map_err(|error| match error.is_busy() {
             true => error.with_waited(began.elapsed()),
@@ -236,7 +238,7 @@ impl Backend for SlotsOnServer {
 
     fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
         let began = Instant::now();
-        let (may_wait, acquiring) = self.0.start(kind, wait, requester)?;
+        let (may_wait, acquiring) = self.0.start(kind, wait, requester, Vec::new())?;
         let (patience, known) = (Arc::clone(&acquiring.patience), Arc::clone(&acquiring.known));
         // A thread waits for the server's answers, also where the acquire does not wait for a slot. It keeps the deadline.
         let (parts, again) = (Arc::clone(&self.0), Arc::clone(&self.0));
@@ -258,7 +260,13 @@ impl Backend for SlotsOnServer {
 
 impl Parts {
     /// Begins an acquire. Returns whether it waits.
-    fn start(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<(bool, Acquiring)> {
+    fn start(
+        &self,
+        kind: LockKind,
+        wait: Wait,
+        requester: Option<RequesterId>,
+        around: Vec<RequesterId>,
+    ) -> Result<(bool, Acquiring)> {
         if kind == LockKind::Shared {
             let detail = "a slot cannot be shared";
             return Err(Error::new(ErrorKind::Unsupported, self.server.target(), detail));
@@ -273,7 +281,7 @@ impl Parts {
         let patience = Arc::new(Patience::new(None)?);
         let waiting: Arc<dyn SlotAcquire> = Arc::<Patience>::clone(&patience);
         self.server.add_waiting(Arc::downgrade(&waiting));
-        Ok((may_wait, Acquiring { patience, deadline, needs_word_since, requester, known: Arc::default() }))
+        Ok((may_wait, Acquiring { patience, deadline, needs_word_since, requester, around, known: Arc::default() }))
     }
 
     /// Acquires to the outcome.
@@ -376,7 +384,7 @@ impl Parts {
         match acquiring.bears(attempt)? {
             Some(Attempt::Granted(tenure)) => return Ok(Some(tenure)),
             Some(Attempt::Over) => return Ok(None),
-            Some(Attempt::Full(survey)) => self.refuse_deadlock(&survey, acquiring.requester)?,
+            Some(Attempt::Full(survey)) => self.refuse_deadlock(&survey, acquiring)?,
             Some(Attempt::Miscounted) | None => {}
         }
         if acquiring.is_over() {
@@ -405,7 +413,7 @@ impl Parts {
             };
             // Later a slot may be granted to this acquire that it has not seen yet.
             if queues.is_empty() {
-                self.refuse_deadlock(&survey, acquiring.requester)?;
+                self.refuse_deadlock(&survey, acquiring)?;
             }
             let is_complete = self.queue_for(&survey, &mut queues, acquiring)?;
             let look = acquiring.until(Instant::now() + LOOK);
@@ -450,16 +458,21 @@ impl Parts {
         Ok(!queues.is_empty())
     }
 
-    /// Fails if this acquire would wait for its own end: too many slots are held by its own thread.
-    fn refuse_deadlock(&self, survey: &Survey, requester: Option<RequesterId>) -> Result<()> {
-        let Some(requester) = requester.filter(|_| self.deadlock_check) else { return Ok(()) };
-        let own: Vec<_> = survey.held().filter(|found| self.server.is_held_by(found.number, requester)).collect();
+    /// Fails if this acquire would wait for its own end: too many slots are held by its own thread or task.
+    fn refuse_deadlock(&self, survey: &Survey, acquiring: &Acquiring) -> Result<()> {
+        if !self.deadlock_check {
+            return Ok(());
+        }
+        let waits_for_us = |number| {
+            acquiring.requester.iter().chain(&acquiring.around).any(|one| self.server.is_held_by(number, *one))
+        };
+        let own: Vec<_> = survey.held().filter(|found| waits_for_us(found.number)).collect();
         let limits = own.iter().map(|found| found.limit());
         if survey.has_room(self.limit) || own.is_empty() || has_room(limits, self.limit) {
             return Ok(());
         }
         let holder = own.first().and_then(|found| found.status.holder.clone());
-        let detail = "the slots are held by this thread, which would wait for itself";
+        let detail = "the slots are held by this thread or task, which would wait for itself";
         let error = Error::new(ErrorKind::WouldDeadlock, self.server.target(), detail).with_holder(holder);
         Err(error.with_hint("release a slot first").with_advice(Advice::Reenter))
     }

@@ -46,7 +46,7 @@ pub(crate) struct Acquire {
     pub(super) since: Instant,
     /// The thread or task that would wait for itself if it acquired again.
     pub(super) requester: Option<RequesterId>,
-    /// The shares of the lock that this thread has already, if a further one must not wait for their end.
+    /// The shares of the lock that this requester, or one around it, has already, if a further one must not wait for their end.
     pub(super) own_shares: Vec<Weak<ServerTenure>>,
 }
 

@@ -94,8 +94,14 @@ impl ServerLock {
         }
     }
 
-    /// Starts an acquire, without blocking.
-    fn start(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Started> {
+    /// Starts an acquire, without blocking. The requesters `around` cannot go on while it waits.
+    fn start(
+        &self,
+        kind: LockKind,
+        wait: Wait,
+        requester: Option<RequesterId>,
+        around: &[RequesterId],
+    ) -> Result<Started> {
         if kind == LockKind::Shared && !self.server.has_shared_locks() {
             let detail = "a lock that this kind of server keeps cannot be shared";
             let error = Error::new(ErrorKind::Unsupported, self.target(), detail);
@@ -112,12 +118,13 @@ impl ServerLock {
             if exclusive && self.options.reentrant && tenure.options.reentrant && tenure.add_guard() {
                 return Ok(Started::Joined(tenure));
             }
-            let own = self.options.deadlock_check && requester.is_some() && tenure.requester == requester;
+            let is_own = |holder| requester == Some(holder) || around.contains(&holder);
+            let own = self.options.deadlock_check && tenure.requester.is_some_and(is_own);
             if own && kind == LockKind::Shared && tenure.shared {
                 // A further share waits only where a writer is before it, which the server knows.
                 own_shares.push(Arc::downgrade(&tenure));
             } else if own && limit != WaitLimit::Never {
-                return Err(Error::would_deadlock(self.target(), tenure.shared, requester));
+                return Err(Error::would_deadlock(self.target(), tenure.shared, tenure.requester));
             }
         }
         let pending = Arc::new(PendingAcquire::new(self.target()));
@@ -145,14 +152,14 @@ impl Backend for ServerLock {
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
-        Ok(match self.start(kind, wait, Some(requester::current()))? {
+        Ok(match self.start(kind, wait, Some(requester::current()), &requester::around())? {
             Started::Joined(tenure) => tenure,
             Started::Waits(pending) => pending.wait()?,
         })
     }
 
     fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
-        Ok(match self.start(kind, wait, requester)? {
+        Ok(match self.start(kind, wait, requester, &[])? {
             Started::Joined(tenure) => Begun::Granted(tenure),
             Started::Waits(pending) => Begun::Pending(Box::new(pending)),
         })

@@ -55,6 +55,17 @@ impl FileLock {
         self.queue().is_held_by(requester)
     }
 
+    /// As [`begin`](Backend::begin), for an acquire that blocks a thread. The requesters `around` cannot go on while it waits.
+    pub(crate) fn begin_around(
+        &self,
+        kind: LockKind,
+        wait: Wait,
+        requester: Option<RequesterId>,
+        around: &[RequesterId],
+    ) -> Result<Begun> {
+        queued::begin(self.queue(), self.request(kind)?, wait, requester, around)
+    }
+
     /// Returns the queue of this process, which is another one after a fork.
     fn queue(&self) -> Arc<TargetQueue> {
         if self.queue.is_of_this_process() {
@@ -103,7 +114,7 @@ impl Backend for FileLock {
     }
 
     fn begin(&self, kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
-        queued::begin(self.queue(), self.request(kind)?, wait, requester)
+        self.begin_around(kind, wait, requester, &[])
     }
 
     fn status(&self) -> Result<Status> {

@@ -15,12 +15,13 @@ use crate::wait::deadlock::AnnouncedWait;
 use crate::wait::queue::{Entry, Start, TargetQueue, Waiter};
 use crate::wait::tenure::FileTenure;
 
-/// Starts an acquire without waiting for the lock.
+/// Starts an acquire without waiting for the lock. The requesters `around` cannot go on while it waits.
 pub(crate) fn begin(
     queue: Arc<TargetQueue>,
     request: Arc<Request>,
     wait: Wait,
     requester: Option<RequesterId>,
+    around: &[RequesterId],
 ) -> Result<Begun> {
     let start = Instant::now();
     let deadline = wait.deadline(start);
@@ -31,7 +32,7 @@ pub(crate) fn begin(
     Ok(match queue.start(request, requester, entry)? {
         Start::Granted(tenure) => Begun::Granted(tenure),
         Start::Queued(waiter) | Start::Serving(waiter, _) => {
-            let mut announced = match AnnouncedWait::begin(&queue, waiter.request(), requester, &[]) {
+            let mut announced = match AnnouncedWait::begin(&queue, waiter.request(), requester, around) {
                 Ok(announced) => announced,
                 Err(error) => match queue.give_up(&waiter) {
                     Some(Ok(tenure)) => return Ok(Begun::Granted(tenure)),

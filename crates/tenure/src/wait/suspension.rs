@@ -141,7 +141,7 @@ impl Backend for FileSuspension {
 
     fn begin(&self, _kind: LockKind, wait: Wait, requester: Option<RequesterId>) -> Result<Begun> {
         self.begin_resumption()?;
-        queued::begin(Arc::clone(&self.queue), Arc::clone(&self.request), wait, requester)
+        queued::begin(Arc::clone(&self.queue), Arc::clone(&self.request), wait, requester, &[])
     }
 
     fn status(&self) -> Result<Status> {
