@@ -10,7 +10,9 @@ use std::time::Duration;
 use tenure::{Lock, Requester, Wait};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::network::{self, Room};
-use tenure_tests::servers::{Silent, await_renewal, await_waiters, opened, output};
+use tenure_tests::servers::{
+    Silent, assert_unusable_tls_files_are_named, await_renewal, await_waiters, opened, output,
+};
 use tenure_tests::wakes::block_on;
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
@@ -416,4 +418,5 @@ fn tls_works_with_certificates_on_both_sides() {
     }
     let missing = Actor::start().must_fail(&format!("open l {}", target("&ca=/nowhere")), "cannot-create");
     assert!(missing["error"].as_str().unwrap().contains("/nowhere"), "{missing}");
+    assert_unusable_tls_files_are_named(target, |name| cluster.path(name));
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tenure_tests::servers::network::{self, Room};
 use tenure_tests::servers::postgres::{Pool, Postgres, there};
-use tenure_tests::servers::{await_waiters, opened};
+use tenure_tests::servers::{assert_unusable_tls_files_are_named, await_waiters, opened};
 use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
 
 #[test]
@@ -437,4 +437,5 @@ fn tls_works_with_certificates_on_both_sides() {
         let refused = opened(&target(&more)).must_fail("acquire l g never", "permission-denied");
         assert!(refused["error"].as_str().unwrap().contains("certificate") || more.is_empty(), "{refused}");
     }
+    assert_unusable_tls_files_are_named(target, |name| postgres.path(name));
 }

@@ -8,6 +8,7 @@ pub mod postgres;
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -278,5 +279,21 @@ pub fn assert_a_break_ends_only_what_was_seen(brief: &str, target: &str) {
             one.must("release g");
         }
         std::mem::swap(&mut one, &mut two);
+    }
+}
+
+/// Asserts that the error of an open names the file of TLS that cannot be used. `path` returns the path of a file beside the
+/// certificates.
+pub fn assert_unusable_tls_files_are_named(target: impl Fn(&str) -> String, path: impl Fn(&str) -> PathBuf) {
+    std::fs::write(path("bad.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    for (ca, key, named) in [
+        ("bad.pem", "client.key", "of ca= cannot be used"),
+        ("ca.pem", "server.key", "with the key of key= cannot be used"),
+        ("ca.pem", "ca.pem", "there is no private key in"),
+    ] {
+        let [ca, certificate, key] = [ca, "client.pem", key].map(|name| path(name).display().to_string());
+        let target = target(&format!("&ca={ca}&cert={certificate}&key={key}"));
+        let refused = Actor::start().must_fail(&format!("open l {target}"), "invalid-target");
+        assert!(said(&refused).contains(named), "{named}: {refused}");
     }
 }

@@ -1,9 +1,11 @@
-//! Reads the files for TLS connections to a server.
+//! The files and the settings of TLS connections to a server.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -25,6 +27,29 @@ pub(super) fn read(url: &Url) -> Result<Option<Identity>> {
         None => None,
     };
     Ok(Some(Identity { roots, own }))
+}
+
+/// Returns the settings of TLS for these files.
+pub(super) fn config(url: &Url, identity: &Identity) -> Result<ClientConfig> {
+    let unusable = |what: &str, error: rustls::Error| {
+        Error::new(ErrorKind::InvalidTarget, &url.target, format!("{what} cannot be used: {error}"))
+    };
+    let mut roots = RootCertStore::empty();
+    for root in &identity.roots {
+        roots.add(root.clone()).map_err(|error| unusable("the certificate of ca=", error))?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("TLS", error))?
+        .with_root_certificates(roots);
+    match &identity.own {
+        None => Ok(config.with_no_client_auth()),
+        Some((chain, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| no_key(url))?;
+            let config = config.with_client_auth_cert(chain.clone(), key);
+            config.map_err(|error| unusable("the certificate of cert= with the key of key=", error))
+        }
+    }
 }
 
 fn certificates(url: &Url, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -64,7 +89,7 @@ pub(super) fn hint(error: &str) -> Option<&'static str> {
 }
 
 /// Returns the error of a key file without a key.
-pub(super) fn no_key(url: &Url) -> Error {
+fn no_key(url: &Url) -> Error {
     let path = url.tls.certificate.as_ref().map_or(Path::new(""), |(_, key)| key);
     bad(url, path, "no private key")
 }

@@ -9,9 +9,8 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -54,21 +53,9 @@ impl Channel {
     }
 }
 
-/// Returns the settings of TLS for these certificates.
+/// Returns the settings of TLS for these certificates, with HTTP/2.
 pub(super) fn tls_config(url: &Url, identity: &Identity) -> Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(identity.roots.iter().cloned());
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| tls::no_key(url))?
-        .with_root_certificates(roots);
-    let mut config = match &identity.own {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| tls::no_key(url))?;
-            builder.with_client_auth_cert(chain.clone(), key).map_err(|_| tls::no_key(url))?
-        }
-    };
+    let mut config = tls::config(url, identity)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
 }

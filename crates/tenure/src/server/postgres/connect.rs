@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -269,28 +267,8 @@ where
 
 impl Address {
     pub(super) fn new(url: Url, identity: Option<Identity>) -> Result<Address> {
-        let tls = match identity.clone() {
-            None => None,
-            Some(identity) => {
-                let mut roots = rustls::RootCertStore::empty();
-                for root in identity.roots {
-                    roots.add(root).map_err(|error| tls_error(&url, &error))?;
-                }
-                let provider = Arc::new(rustls::crypto::ring::default_provider());
-                let config = rustls::ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()
-                    .map_err(|error| tls_error(&url, &error))?
-                    .with_root_certificates(roots);
-                let config = match identity.own {
-                    None => config.with_no_client_auth(),
-                    Some((chain, key)) => {
-                        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| tls::no_key(&url))?;
-                        config.with_client_auth_cert(chain, key).map_err(|error| tls_error(&url, &error))?
-                    }
-                };
-                Some(MakeRustlsConnect::new(config))
-            }
-        };
+        let tls = identity.as_ref().map(|identity| tls::config(&url, identity)).transpose()?;
+        let tls = tls.map(MakeRustlsConnect::new);
         let user = user_of(&url);
         Ok(Address { url: Arc::new(url), user, identity, tls, answers: LastAnswer::default() })
     }
@@ -797,8 +775,4 @@ fn who(rows: &[SimpleQueryMessage]) -> Option<Who> {
         read_only: row.get(3)? == "on",
         started: row.get(4)?.to_owned(),
     })
-}
-
-fn tls_error(url: &Url, error: &rustls::Error) -> Error {
-    Error::new(ErrorKind::InvalidTarget, &url.target, format!("ca=, cert= or key= will not do: {error}"))
 }
