@@ -165,9 +165,9 @@ impl Drop for ReturnsPlace<'_> {
     }
 }
 
-/// Returns the error of a thread or task that panicked.
+/// Returns the error of an acquire whose task panicked.
 pub(super) fn failed(target: &Path) -> Error {
-    Error::new(ErrorKind::Io, target, "what keeps the lock failed")
+    Error::new(ErrorKind::Io, target, "the library's task for this lock panicked")
 }
 
 /// Returns the record of an acquire that begins now. The server gives it its fence.
