@@ -8,13 +8,14 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tenure::{Lock, Requester, Wait};
+use tenure_tests::servers::clock::{self, Clock};
 use tenure_tests::servers::etcd::{Cluster, there};
 use tenure_tests::servers::network::{self, Room};
 use tenure_tests::servers::{
     Silent, assert_unusable_tls_files_are_named, await_renewal, await_waiters, opened, output,
 };
 use tenure_tests::wakes::block_on;
-use tenure_tests::{Actor, actor_program, folder, has, needs, signal, until};
+use tenure_tests::{Actor, actor_program, has, needs, signal, until};
 
 #[test]
 fn etcdctl_and_tenure_exclude_each_other_and_share_a_queue() {
@@ -289,25 +290,18 @@ fn a_holder_that_is_cut_off_loses_the_lock_before_another_acquires_it() {
 
 #[test]
 fn a_jump_of_the_wall_clock_changes_nothing() {
-    if !there() || !needs("cc (gcc)", has("cc")) {
+    if !there() || !clock::there() {
         return;
     }
-    let folder = folder();
-    let (source, library) = (folder.path().join("clock.c"), folder.path().join("clock.so"));
-    std::fs::write(&source, include_str!("../foreign/clock.c")).unwrap();
-    output(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source));
-    let offset = folder.path().join("offset");
-    std::fs::write(&offset, 0i64.to_ne_bytes()).unwrap();
-
+    let clock = Clock::new(libc::CLOCK_REALTIME);
     let cluster = Cluster::start(1);
     let target = cluster.target("a", 12);
-    let mut holder =
-        Actor::from(Command::new(actor_program()).env("LD_PRELOAD", &library).env("CLOCK_OFFSET", &offset));
+    let mut holder = Actor::from(&mut clock.command(actor_program()));
     holder.must(&format!("open l {target}"));
     holder.must("acquire l g never");
     let mut other = opened(&target);
     for days in [400i64, -400, 0] {
-        std::fs::write(&offset, (days * 86_400).to_ne_bytes()).unwrap();
+        clock.set_offset(days * 86_400);
         await_renewal(&mut holder);
         await_renewal(&mut holder);
         other.must_fail("acquire l g never", "busy");

@@ -1,6 +1,7 @@
 //! Real servers for the tests of server locks: started in temporary folders, on loopback addresses of their own, and
 //! killed when their value is dropped, also by a panic.
 
+pub mod clock;
 pub mod etcd;
 pub mod names;
 pub mod network;

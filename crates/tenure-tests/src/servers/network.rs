@@ -264,11 +264,7 @@ impl Narrow {
             for client in listener.incoming() {
                 let (mut client, used) = (client.unwrap(), Arc::clone(&used));
                 if used.swap(true, Ordering::SeqCst) {
-                    let mut start = [0; 4096];
-                    let _ = client.read(&mut start);
-                    let fields = b"SFATAL\0VFATAL\0C53300\0Mno more connections allowed (max_client_conn)\0\0";
-                    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
-                    let _ = client.write_all(&[b"E", &length[..], fields].concat());
+                    refuse(&mut client, "53300", "no more connections allowed (max_client_conn)");
                     continue;
                 }
                 let server = TcpStream::connect((&*server, port)).unwrap();
@@ -285,6 +281,55 @@ impl Narrow {
 
     pub fn address(&self) -> &str {
         &self.address
+    }
+}
+
+/// Refuses a connection in PostgreSQL's words.
+fn refuse(client: &mut TcpStream, code: &str, message: &str) {
+    let mut start = [0; 4096];
+    let _ = client.read(&mut start);
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+    let _ = client.write_all(&[b"E", &length[..], fields.as_bytes()].concat());
+}
+
+/// A PostgreSQL server that is starting, and refuses every connection until then.
+pub struct Starting {
+    address: (String, u16),
+    refused: Arc<AtomicU32>,
+    is_over: Arc<AtomicBool>,
+    server: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Starting {
+    pub fn at(address: &str, port: u16) -> Starting {
+        let listener = TcpListener::bind((address, port)).unwrap();
+        let (refused, is_over) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, ends) = (Arc::clone(&refused), Arc::clone(&is_over));
+        let server = std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if ends.load(Ordering::SeqCst) {
+                    return;
+                }
+                refuse(&mut client.unwrap(), "57P03", "the database system is starting up");
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Starting { address: (address.to_owned(), port), refused, is_over, server: Some(server) }
+    }
+
+    /// Returns the number of connections that it has refused.
+    pub fn refused(&self) -> u32 {
+        self.refused.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // The thread that listens sees it at the next connection.
+        let _ = TcpStream::connect((&*self.address.0, self.address.1));
+        let _ = self.server.take().map(std::thread::JoinHandle::join);
     }
 }
 
