@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
 use tenure_tests::servers::clock::{self, Clock};
 use tenure_tests::servers::network::Starting;
 use tenure_tests::servers::postgres::{Postgres, there};
-use tenure_tests::servers::{await_waiters, opened, receive_soon};
-use tenure_tests::{Actor, actor_program, until};
+use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said, soon};
+use tenure_tests::{Actor, actor_program, folder, until};
 
 #[test]
 fn a_waiter_that_has_waited_for_an_hour_survives_a_restart() {
@@ -35,4 +38,32 @@ fn a_waiter_that_has_waited_for_an_hour_survives_a_restart() {
     postgres.run();
     let granted = receive_soon(&mut waiter, "the waiter");
     assert_eq!(granted["event"], "granted", "{granted}");
+}
+
+#[test]
+fn a_password_file_that_hangs_blocks_no_operation() {
+    if !there() {
+        return;
+    }
+    let (postgres, folder) = (Postgres::start(), folder());
+    let file = folder.path().join("pgpass");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut actor = Actor::from(Command::new(actor_program()).env_remove("PGPASSWORD").env("PGPASSFILE", &file));
+    actor.must(&format!("open held {}", postgres.target("held", 15)));
+    actor.must("acquire held g never");
+
+    // As on a file system that hangs: no program ever writes to it.
+    std::fs::remove_file(&file).unwrap();
+    output(Command::new("mkfifo").args(["-m", "600"]).arg(&file));
+    // Other sessions than those of the held lock: each reads the password.
+    let target = postgres.target("a", 16);
+    actor.must(&format!("open l {target}"));
+    for line in ["acquire l h never", "acquire l h 2000", &format!("inspect {target}"), &format!("list {target}")] {
+        let refused = soon(&mut actor, line);
+        assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
+        assert!(said(&refused).contains("no password was read"), "{line}: {refused}");
+    }
+    await_renewal(&mut actor);
+    actor.must("check g");
 }

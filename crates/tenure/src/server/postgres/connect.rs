@@ -302,12 +302,14 @@ impl Address {
         config
     }
 
-    /// As [`config`](Address::config), without blocking: it may read a password file.
-    async fn read_config(&self, host: &str, port: u16) -> Config {
+    /// As [`config`](Address::config), within `limit` and on another thread: the password file may be on a file system that
+    /// hangs.
+    async fn read_config(&self, host: &str, port: u16, limit: Duration) -> std::result::Result<Config, String> {
         let (address, name) = (self.clone(), host.to_owned());
-        match run_blocking(move || address.config(&name, port)).await {
-            Some(config) => config,
-            None => self.config(host, port),
+        match within(limit, run_blocking(move || address.config(&name, port))).await {
+            Some(Some(config)) => Ok(config),
+            Some(None) => Err("no thread could read the password".to_owned()),
+            None => Err(format!("no password was read within {} ms", limit.as_millis())),
         }
     }
 
@@ -319,11 +321,7 @@ impl Address {
             Some(socket) => {
                 // Where there are no Unix sockets, `Postgres::open` has refused the target.
                 let port = self.url.hosts.first().map_or(5432, |host| host.port);
-                #[cfg_attr(not(unix), allow(unused_mut, reason = "only a Unix sets the socket"))]
-                let mut config = self.read_config("localhost", port).await;
-                #[cfg(unix)]
-                config.host_path(socket);
-                try_all.once(&socket.display().to_string(), &config, limit).await?
+                try_all.socket(socket, port, limit).await?
             }
             None => {
                 let share = limit / u32::try_from(self.url.hosts.len().clamp(1, 3)).unwrap_or(1);
@@ -490,6 +488,22 @@ enum Limit {
 }
 
 impl TryAll<'_> {
+    /// Tries a Unix socket.
+    async fn socket(&mut self, socket: &Path, port: u16, limit: Duration) -> Answer<Option<Connection>> {
+        let (end, name) = (Instant::now() + limit, socket.display().to_string());
+        #[cfg_attr(not(unix), allow(unused_mut, reason = "only a Unix sets the socket"))]
+        let mut config = match self.address.read_config("localhost", port, limit).await {
+            Ok(config) => config,
+            Err(error) => {
+                self.failures.push(format!("{name}: {error}"));
+                return Ok(None);
+            }
+        };
+        #[cfg(unix)]
+        config.host_path(socket);
+        self.once(&name, &config, end.saturating_duration_since(Instant::now())).await
+    }
+
     /// Tries every address of one name, each with its own share of the time: an address that never answers does not use up
     /// the time of the others.
     async fn host(&mut self, host: &Host, limit: Duration) -> Answer<Option<Connection>> {
@@ -501,7 +515,14 @@ impl TryAll<'_> {
                 return Ok(None);
             }
         };
-        let config = self.address.read_config(&host.name, host.port).await;
+        let left = end.saturating_duration_since(Instant::now());
+        let config = match self.address.read_config(&host.name, host.port, left).await {
+            Ok(config) => config,
+            Err(error) => {
+                self.failures.push(format!("{}: {error}", host.authority()));
+                return Ok(None);
+            }
+        };
         for (at, address) in addresses.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);
