@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use tenure_tests::servers::clock::{self, Clock};
-use tenure_tests::servers::network::Starting;
+use tenure_tests::servers::network::{Cables, Starting};
 use tenure_tests::servers::postgres::{Postgres, there};
 use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said, soon};
 use tenure_tests::{Actor, actor_program, folder, until};
@@ -66,4 +67,41 @@ fn a_password_file_that_hangs_blocks_no_operation() {
     }
     await_renewal(&mut actor);
     actor.must("check g");
+}
+
+#[test]
+fn a_connection_that_is_dropped_silently_delays_no_waiter_without_a_session() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let cables = Cables::to(postgres.address(), 5432);
+    // So long that no wait for a fraction of it ends during a test.
+    let target =
+        |name: &str, address: &str| format!("postgres://postgres@{address}/postgres?lock={name}&ttl=1440m&sessions=1");
+    let mut holder = Actor::start();
+    for name in ["a", "b"] {
+        holder.must(&format!("open {name} {}", target(name, postgres.address())));
+        holder.must(&format!("acquire {name} {name} never"));
+    }
+    // The first waiter has the only session, and the process tries for the other again and again.
+    let mut waiter = Actor::start();
+    for name in ["a", "b"] {
+        waiter.must(&format!("open {name} {}", target(name, cables.address())));
+    }
+    waiter.must("begin a a forever");
+    await_waiters(&mut Actor::start(), &target("a", postgres.address()), 1);
+    waiter.must("begin b b forever");
+    let tried = "SELECT max(query_start) FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory_lock%' \
+                 AND application_name = 'tenure' AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
+    let mut seen = HashSet::new();
+    until("some attempts", || {
+        seen.insert(postgres.ask(tried));
+        seen.len() > 3
+    });
+    cables.cut();
+    holder.must("release b");
+    let granted = receive_soon(&mut waiter, "the waiter without a session");
+    assert_eq!((&granted["event"], &granted["guard"]), (&"granted".into(), &"b".into()), "{granted}");
+    waiter.must("check b");
 }

@@ -687,6 +687,7 @@ impl Pool {
 
     /// Tries once for the waiters for which no session waits.
     async fn try_once(self: &Arc<Self>, waiters: &[(u64, Arc<str>, LockKind)]) {
+        let end = Instant::now() + self.limit();
         let keeper = match self.keeper(self.limit()).await {
             Ok(keeper) => keeper,
             Err(failure) => {
@@ -703,7 +704,9 @@ impl Pool {
         let asked: Vec<_> = waiters.iter().map(|(key, name, kind)| (*key, keeper.ask_for(name, *kind))).collect();
         for (key, answer) in asked {
             let Some(answer) = answer else { continue };
-            let Ok(Ok(Some(claim))) = answer.await else { continue };
+            // A keeper that does not answer is replaced before the next attempt. What it takes after all is unlocked.
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(Ok(Ok(Some(claim)))) = within(left, answer).await else { continue };
             let waiter = self.places().waiters.remove(&key);
             if let Some(waiter) = waiter {
                 // A claim that is not wanted any more is unlocked.
@@ -754,7 +757,8 @@ impl Drop for FailsWaiters {
             std::mem::take(&mut places.waiters)
         };
         for waiter in failed.into_values() {
-            let _ = waiter.tell.send(Chance::Failed(Failure::new(ErrorKind::Io, "what tries for waiters failed")));
+            let _ =
+                waiter.tell.send(Chance::Failed(Failure::new(ErrorKind::Io, "the task that serves waiters panicked")));
         }
     }
 }
