@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use tenure_tests::servers::clock::{self, Clock};
-use tenure_tests::servers::network::{Cables, Starting};
+use tenure_tests::servers::network::{Cables, Lossy, Starting};
 use tenure_tests::servers::postgres::{Postgres, there};
 use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said, soon};
 use tenure_tests::{Actor, actor_program, folder, until};
@@ -104,4 +104,30 @@ fn a_connection_that_is_dropped_silently_delays_no_waiter_without_a_session() {
     let granted = receive_soon(&mut waiter, "the waiter without a session");
     assert_eq!((&granted["event"], &granted["guard"]), (&"granted".into(), &"b".into()), "{granted}");
     waiter.must("check b");
+}
+
+#[test]
+fn a_shared_release_that_is_written_twice_reports_no_loss() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("a", 600);
+    let readers = "SELECT readers FROM tenure.locks";
+    let ends = "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE query LIKE 'WITH asked%' \
+                AND application_name = 'tenure'";
+    // On a very busy machine the release is not answered in time.
+    until("a release in time", || {
+        let lossy = Lossy::before(postgres.address(), 5432, "WITH asked");
+        let mut reader = opened(&target.replace(postgres.address(), lossy.address()));
+        reader.must("share l g never");
+        reader.send("release g");
+        until("the removal of the word", || lossy.has_lost() && postgres.ask(readers) == "{}");
+        // The writer's session ends, and the writing is repeated in another.
+        postgres.ask(ends);
+        let released = receive_soon(&mut reader, "the release");
+        assert_ne!(released["kind"], "lost", "{released}");
+        released["ok"] == true
+    });
+    until("no lock", || postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0");
 }

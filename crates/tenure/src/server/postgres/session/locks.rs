@@ -239,9 +239,13 @@ impl Session {
         let numbers: Vec<i64> = unlocks.iter().map(|unlock| unlock.number).collect();
         let shared: Vec<bool> = unlocks.iter().map(|unlock| unlock.kind == LockKind::Shared).collect();
         let values: &[Value<'_>] = &[(&numbers, Type::INT8_ARRAY), (&shared, Type::BOOL_ARRAY)];
+        let mut is_repeated = false;
         let answer = loop {
             match self.connection.rows_long(sql::UNLOCK, values).await {
-                Err(failure) if !failure.is_lost() && self.may_unlock_again(&numbers) => sleep(PAUSE).await,
+                Err(failure) if !failure.is_lost() && self.may_unlock_again(&numbers) => {
+                    is_repeated = true;
+                    sleep(PAUSE).await;
+                }
                 answer => break answer,
             }
         };
@@ -250,7 +254,8 @@ impl Session {
             failed.map(|row| row.get(0)).collect::<HashSet<i64>>()
         });
         for (at, unlock) in (1..).zip(unlocks) {
-            let unlocked = answer.as_ref().map(|failed| !failed.contains(&at)).map_err(Failure::clone);
+            // What is not locked any more was unlocked by the statement that failed.
+            let unlocked = answer.as_ref().map(|failed| is_repeated || !failed.contains(&at)).map_err(Failure::clone);
             if let Some(tell) = unlock.tell {
                 let _ = tell.send(unlocked);
             }
@@ -342,7 +347,7 @@ impl Session {
         let values: &[Value<'_>] =
             &[(&names, Type::TEXT_ARRAY), (&shared, Type::BOOL_ARRAY), (&ours, Type::INT8_ARRAY)];
         if let Err(failure) = self.connection.rows_long(sql::UNDO_TRY, values).await {
-            self.close(&format!("what a failed acquire may have taken could not be unlocked: {}", failure.detail));
+            self.close(&format!("locks of a failed acquire could not be unlocked: {}", failure.detail));
         }
     }
 }
