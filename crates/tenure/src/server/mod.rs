@@ -67,6 +67,8 @@ mod postgres;
 mod registry;
 #[cfg(any(feature = "etcd", feature = "postgres"))]
 mod reports;
+#[cfg(any(feature = "etcd", feature = "postgres"))]
+mod sharers;
 mod slots;
 mod tenure;
 #[cfg(any(feature = "etcd", feature = "postgres"))]

@@ -1,6 +1,6 @@
 //! Reads the status of locks, and breaks one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::model::holder::Holder;
 use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::{self, Content, Record, RecordState};
+use crate::server::sharers;
 use crate::util::text;
 
 /// The keys below a name in the order of their creation, and the one of the record that outlives them.
@@ -83,7 +84,7 @@ pub(super) fn status_of(target: &Path, name: &str, found: &Found) -> Status {
     let shares = found.shares(name);
     if !shares.is_empty() {
         status.state = State::Held;
-        status.open_by = pids(shares);
+        status.open_by = sharers::pids(shares.iter().filter_map(record_of));
     } else if let Some(first) = found.queue.first() {
         status.state = State::Held;
         let record = record_of(first);
@@ -103,20 +104,6 @@ pub(super) fn status_of(target: &Path, name: &str, found: &Found) -> Status {
 /// Returns the name of a holder's tenure, which no later one has.
 fn tenure_of(pair: &KeyValue) -> String {
     format!("{} {}", pair.create_revision, key_of(pair))
-}
-
-/// Returns the pids of the holders, each process once.
-fn pids(shares: &[KeyValue]) -> Vec<i64> {
-    let mut seen = HashSet::new();
-    let records = shares.iter().filter_map(record_of);
-    let processes = records.filter_map(|record| {
-        // Processes of several machines may have one pid.
-        let native = record.native.as_ref();
-        let machine = native.and_then(|native| native.boot_id.clone());
-        let pid = record.pid?;
-        seen.insert((pid, machine, native.and_then(|native| native.pid_namespace))).then_some(pid)
-    });
-    processes.collect()
 }
 
 /// The maximum number of keys in one answer. A cluster may have millions of other keys.

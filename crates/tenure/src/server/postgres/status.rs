@@ -17,6 +17,7 @@ use crate::model::holder::Holder;
 use crate::model::status::{Scheme, State, Status};
 use crate::process::Liveness;
 use crate::record::RecordState;
+use crate::server::sharers;
 
 /// The hint of a break that failed, and could not be taken back.
 const STAYS: &str = "its row says `breaking`: the holder gives the lock up as soon as it hears so; break it again";
@@ -102,8 +103,7 @@ async fn examine(connection: &Connection, limit: Duration, name: &str, target: &
         let holds = |reader: &Reader| queue.iter().any(|backend| backend.granted && backend.pid == reader.backend);
         let mut records: Vec<_> = readers.values().filter(|reader| holds(reader)).map(Reader::record).collect();
         records.sort_by_key(|record| record.native.as_ref().and_then(|native| native.acquired_at));
-        status.open_by = records.iter().filter_map(|record| record.pid).collect();
-        status.open_by.dedup();
+        status.open_by = sharers::pids(records);
         let holders = queue.iter().filter(|backend| backend.granted);
         status.server_tenures = holders.flat_map(|backend| shares_of(backend.pid, &readers)).collect();
     } else if let Some(holder) = queue.iter().find(|backend| backend.granted) {
