@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use tenure_tests::servers::clock::{self, Clock};
-use tenure_tests::servers::network::{Cables, Lossy, Starting};
+use tenure_tests::servers::network::{Cables, Far, Lossy, Starting};
 use tenure_tests::servers::postgres::{Postgres, there};
 use tenure_tests::servers::{await_renewal, await_waiters, opened, output, receive_soon, said, soon};
 use tenure_tests::{Actor, actor_program, folder, until};
@@ -130,4 +131,22 @@ fn a_shared_release_that_is_written_twice_reports_no_loss() {
         released["ok"] == true
     });
     until("no lock", || postgres.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0");
+}
+
+#[test]
+fn the_statements_of_a_status_have_one_limit_together() {
+    if !there() {
+        return;
+    }
+    let postgres = Postgres::start();
+    let target = postgres.target("a/b", 3);
+    opened(&target).must("acquire l g never");
+    // Each round trip takes a third of the limit, which is a second. A session needs two, and each statement another.
+    let far = Far::from(postgres.address(), 5432, Duration::from_millis(170));
+    let target = target.replace(postgres.address(), far.address());
+    let mut observer = Actor::start();
+    for line in [format!("inspect {target}"), format!("list {}", target.replace("a/b", "a"))] {
+        let refused = soon(&mut observer, &line);
+        assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
+    }
 }

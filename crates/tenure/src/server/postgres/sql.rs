@@ -199,12 +199,24 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1
       = pg_catalog.hashtextextended($1, 0::pg_catalog.int8)
 ORDER BY l.granted DESC, l.waitstart";
 
+/// The sessions that have or await any advisory lock, and its number.
+pub(super) const QUEUES: &str = "\
+SELECT l.pid, l.granted, l.mode, (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8
+FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'advisory' AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+ORDER BY l.granted DESC, l.waitstart";
+
+/// The row of a name.
 pub(super) const RECORD: &str =
     "SELECT fence, state, backend, record, readers::pg_catalog.text FROM tenure.locks WHERE name = $1";
 
-/// The names that begin with $1 and are held, or were when their holder died.
+/// As above, for the names that begin with $1 and are held, or were when their holder died; then the name, and the number of
+/// its advisory lock.
 pub(super) const BELOW: &str = "\
-SELECT name FROM tenure.locks
+SELECT fence, state, backend, record, readers::pg_catalog.text, name,
+  pg_catalog.hashtextextended(name, 0::pg_catalog.int8)
+FROM tenure.locks
 WHERE pg_catalog.left(name, pg_catalog.length($1)) = $1 AND (state <> 'released' OR readers <> '{}') ORDER BY name";
 
 /// The names in $2, and those that begin with $1: the session that has the advisory lock, and the row.

@@ -1,6 +1,6 @@
 //! Reads the status of locks, and breaks one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -44,19 +44,22 @@ struct Backend {
     shared: bool,
 }
 
+impl Backend {
+    fn of(row: &Row) -> Backend {
+        Backend { pid: row.get(0), granted: row.get(1), shared: row.get::<_, &str>(2) == "ShareLock" }
+    }
+}
+
 async fn queue(connection: &Connection, name: &str, limit: Duration) -> Answer<Vec<Backend>> {
     let rows = connection.rows(limit, sql::QUEUE, &[(&name, Type::TEXT)]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Backend { pid: row.get(0), granted: row.get(1), shared: row.get::<_, &str>(2) == "ShareLock" })
-        .collect())
+    Ok(rows.iter().map(Backend::of).collect())
 }
 
 pub(super) async fn status(postgres: &Postgres, limit: Duration) -> Result<Status> {
-    let url = &postgres.url;
+    let (url, end) = (&postgres.url, Instant::now() + limit);
     let examined = async {
         let connection = connect(postgres, Purpose::Look, limit).await?;
-        examine(&connection, limit, &url.name, &url.target, &postgres.lock).await
+        examine(&connection, end, postgres).await
     };
     examined.await.map_err(|failure| failure.at(&url.target))
 }
@@ -80,20 +83,26 @@ pub(super) async fn beside(postgres: &Postgres, limit: Duration) -> Result<Statu
     let end = Instant::now() + limit;
     let examined = async {
         let session = postgres.pool.writer(&url.name, limit).await?;
-        let left = end.saturating_duration_since(Instant::now());
-        examine(&session.connection, left, &url.name, &url.target, &postgres.lock).await
+        examine(&session.connection, end, postgres).await
     };
     examined.await.map_err(|failure| failure.at(&url.target))
 }
 
-async fn examine(connection: &Connection, limit: Duration, name: &str, target: &Path, lock: &Path) -> Answer<Status> {
+async fn examine(connection: &Connection, end: Instant, postgres: &Postgres) -> Answer<Status> {
+    let left = || end.saturating_duration_since(Instant::now());
+    let url = &postgres.url;
+    let queue = queue(connection, &url.name, left()).await?;
+    // Before the first lock there is no table.
+    let row = row(connection, &url.name, left()).await?;
+    status_of(&url.target, &postgres.lock, &queue, row.as_ref())
+}
+
+/// Returns the status of a lock with that queue and that [row](sql::RECORD).
+fn status_of(target: &Path, lock: &Path, queue: &[Backend], row: Option<&Row>) -> Answer<Status> {
     let mut status = Status::free(target, lock);
     status.server = Some(Scheme::Postgres);
-    let queue = queue(connection, name, limit).await?;
-    // Before the first lock there is no table.
-    let row = row(connection, name, limit).await?;
-    let readers = row.as_ref().map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
-    let row = row.as_ref().map(|row| {
+    let readers = row.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
+    let row = row.map(|row| {
         let record = of_text(row.get(3), row.get(0), row.get(1));
         (record, row.get::<_, i32>(2))
     });
@@ -150,20 +159,28 @@ pub(super) async fn list(postgres: &Postgres) -> Result<Vec<Status>> {
 }
 
 async fn list_within(postgres: &Postgres, limit: Duration) -> Answer<Vec<Status>> {
+    let end = Instant::now() + limit;
+    let left = || end.saturating_duration_since(Instant::now());
     let connection = connect(postgres, Purpose::Look, limit).await?;
     let url = &postgres.url;
     let below = match url.name.trim_end_matches('/') {
         "" => String::new(),
         name => format!("{name}/"),
     };
-    let rows = match connection.rows(limit, sql::BELOW, &[(&below, Type::TEXT)]).await {
+    // All locks by two statements, however many there are.
+    let mut queues: HashMap<i64, Vec<Backend>> = HashMap::new();
+    for row in &connection.rows(left(), sql::QUEUES, &[]).await? {
+        queues.entry(row.get(3)).or_default().push(Backend::of(row));
+    }
+    let rows = match connection.rows(left(), sql::BELOW, &[(&below, Type::TEXT)]).await {
         Err(failure) if failure.is_missing() => Vec::new(),
         other => other?,
     };
     let mut found = Vec::new();
     for row in &rows {
-        let name: String = row.get(0);
-        let status = examine(&connection, limit, &name, &url.sibling(&name), &lock_in_words(&name)).await?;
+        let name: &str = row.get(5);
+        let queue = queues.get(&row.get(6)).map_or(&[][..], |queue| queue);
+        let status = status_of(&url.sibling(name), &lock_in_words(name), queue, Some(row))?;
         if status.state != State::Free {
             found.push(status);
         }
