@@ -537,6 +537,7 @@ fn a_silent_server_blocks_no_operation() {
     for line in ["acquire l g never", "acquire l g 1000", &format!("inspect {target}"), &format!("list {target}")] {
         let refused = soon(&mut actor, line);
         assert_eq!(refused["kind"], "unreachable", "{line}: {refused}");
+        assert!(said(&refused).contains("; is it running, and can it be reached from here?"), "{line}: {refused}");
     }
     // During a wait, and during a hold.
     let postgres = Postgres::start();

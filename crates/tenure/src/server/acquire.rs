@@ -167,7 +167,7 @@ impl Drop for ReturnsPlace<'_> {
 
 /// Returns the error of an acquire whose task panicked.
 pub(super) fn failed(target: &Path) -> Error {
-    Error::new(ErrorKind::Io, target, "the library's task for this lock panicked")
+    Error::new(ErrorKind::Io, target, "the task that keeps the lock panicked")
 }
 
 /// Returns the record of an acquire that begins now. The server gives it its fence.

@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::rank::Rank;
 use crate::model::status::Scheme;
+use crate::util::text;
 
 /// The length of a lease where the target has no `ttl=`.
 const TTL: Duration = Duration::from_secs(10);
@@ -69,7 +70,10 @@ pub fn scheme(target: impl AsRef<Path>) -> Result<Option<Scheme>> {
             without_secrets(target),
             format!("there is no kind of server `{word}`"),
         )
-        .with_hint("the kinds are etcd:// and postgres://; a file of that name is reached as ./..")),
+        .with_hint(format!(
+            "the kinds are etcd:// and postgres://; for a file of that name write `./{}`",
+            text::text(&without_secrets(target).to_string_lossy())
+        ))),
     }
 }
 
@@ -208,15 +212,23 @@ impl Url {
         if scheme == Scheme::Etcd {
             url.name.clone_from(&url.path);
         }
+        let unknown = |pair: &str| {
+            let known = known_keys(scheme).join("=, ");
+            // What has no name may be the rest of a password.
+            let what = match pair.split_once('=') {
+                Some((name, _)) => format!("unknown option `{}=`", text::text(name)),
+                None => "an option without a name".to_owned(),
+            };
+            wrong(&what).with_hint(format!("the options are {known}="))
+        };
         let (mut certificate, mut key, mut sslmode) = (None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !known_keys(scheme).contains(&name) {
+                return Err(unknown(pair));
+            }
             let value = decode(value)?;
             match name {
-                _ if !known_keys(scheme).contains(&name) => {
-                    let known = known_keys(scheme).join("=, ");
-                    return Err(wrong("an unknown word after the `?`").with_hint(format!("there are {known}=")));
-                }
                 "ttl" => {
                     url.ttl = ttl(&value).ok_or_else(|| {
                         wrong("ttl= is a number of seconds, minutes or hours from 1s to 24h, such as 10s or 1m")
@@ -231,7 +243,8 @@ impl Url {
                 "ca" => url.tls.ca = Some(value.into()),
                 "sslmode" => sslmode = Some(value),
                 "cert" => certificate = Some(PathBuf::from(value)),
-                _ => key = Some(PathBuf::from(value)),
+                "key" => key = Some(PathBuf::from(value)),
+                _ => return Err(unknown(pair)),
             }
         }
         url.tls.certificate = match (certificate, key) {
@@ -266,7 +279,7 @@ impl Url {
                 Err(wrong(format!("{from}{mode} wants TLS, which the target does not turn on"))
                     .with_hint("name the authority that signed the server's certificate: `ca=FILE`"))
             }
-            _ => Err(wrong(format!("{from}{} is no mode", crate::util::text::text(mode)))),
+            _ => Err(wrong(format!("{from}{} is no mode", text::text(mode)))),
         }
     }
 
@@ -458,10 +471,36 @@ mod tests {
             "etcd://app:hunter2@h:bad/a?ttl=no",
             "etcd://a:hunter2@b@h/x",
             "redis://:hunter2@h/0",
+            "redis://h/0?hunter2",
+            "postgres://h/d?lock=a&password=a&hunter2",
+            "postgres://h/d?hunter2",
         ];
         for text in texts {
             let error = parse(text).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error} {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_option_and_the_file() {
+        let error = parse("etcd://h/a?ttl=5s&tls=on").unwrap_err().to_string();
+        assert!(error.contains("unknown option `tls=`; the options are ttl=, ca=, cert=, key="), "{error}");
+        let error = parse("postgres://h/d?lock=a&tls").unwrap_err().to_string();
+        assert!(error.contains("an option without a name; the options are lock=, "), "{error}");
+        let error = scheme("redis://app:x@h/k?a=b").unwrap_err().to_string();
+        assert!(error.contains("for a file of that name write `./redis://app@h/k`"), "{error}");
+    }
+
+    #[test]
+    fn every_known_option_has_its_own_meaning() {
+        for (scheme, start) in [(Scheme::Etcd, "etcd://h/a?ca=c"), (Scheme::Postgres, "postgres://h/d?ca=c")] {
+            for name in known_keys(scheme) {
+                let error =
+                    parse(&format!("{start}&{name}=")).map_or_else(|error| error.to_string(), |_| String::new());
+                assert!(!error.contains("unknown option"), "{error}");
+            }
+            let url = parse(&format!("{start}&cert=x&key=y")).unwrap();
+            assert_eq!(url.tls.certificate, Some(("x".into(), "y".into())));
         }
     }
 

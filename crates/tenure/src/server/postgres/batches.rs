@@ -134,5 +134,5 @@ async fn alone(pool: &Arc<Pool>, write: &Write, limit: Duration) -> Answer<bool>
 pub(super) async fn write(pool: &Arc<Pool>, write: Write) -> Answer<bool> {
     let written = pool.writes.add(write);
     begin(pool);
-    written.await.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Io, "what writes the rows failed")))
+    written.await.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Io, "the task that writes rows panicked")))
 }

@@ -31,7 +31,7 @@ use crate::sys;
 
 /// The faults of the tables.
 const MISSING: &str = "the tables of the lock do not exist";
-const FORBIDDEN: &str = "the tables of the lock cannot be made or used";
+const FORBIDDEN: &str = "the tables of the lock cannot be created or used";
 const OTHER: &str = "the tables of the lock are not those of this version";
 
 /// `lock_timeout` ran out.
@@ -342,11 +342,16 @@ impl Address {
         }
         let TryAll { failures, refused, limited, .. } = try_all;
         // The only server has answered: asking again would not help.
-        if let (Some(refused), true) = (refused, failures.len() == 1) {
+        if failures.len() == 1
+            && let Some(refused) = refused
+        {
             return Err(refused);
         }
         let detail = format!("no server answered: {}", failures.join("; "));
-        let hint = tls::hint(&detail);
+        let hint = tls::hint(&detail).or_else(|| {
+            let is_silent = refused.is_none() && limited.is_none();
+            is_silent.then_some("is it running, and can it be reached from here?")
+        });
         let mut failure = Failure::new(ErrorKind::Unreachable, detail);
         failure.hint = hint.map(Cow::Borrowed);
         failure.code = limited.map(|_| TOO_MANY_CONNECTIONS.to_owned());
