@@ -50,7 +50,7 @@ impl LockServer for Fake {
 
 /// Returns a tenure that begins now, and that no session keeps.
 pub(super) fn tenure(target: &str, options: Options, ttl: Duration) -> Arc<ServerTenure> {
-    let url = Url::parse(Path::new(target), Scheme::Etcd).unwrap();
+    let url = Url::parse(Path::new(target), Scheme::Etcd).expect("a target of the test");
     let granted = Granted { record: Record::default(), last: None, confirmed: BootTime::now(), shared: false };
     Arc::new(ServerTenure::new(Arc::new(Fake(url)), options, granted, ttl, Arc::new(|| {}), None))
 }
