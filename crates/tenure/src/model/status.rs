@@ -91,6 +91,7 @@ pub struct Status {
     /// ([`Guard::suspend`](crate::Guard::suspend)).
     pub suspended: Vec<SuspendedHolder>,
     /// The tenures that hold the lock, as the server names them; none for a file. A break compares them.
+    #[cfg_attr(not(any(feature = "etcd", feature = "postgres")), allow(dead_code, reason = "only servers read it"))]
     pub(crate) server_tenures: Vec<String>,
 }
 
