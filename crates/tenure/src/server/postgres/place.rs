@@ -179,10 +179,8 @@ async fn wait(
         };
         // The next iteration takes another place, at the queue's end.
         if acquire.may_queue_again(&error) {
-            // The wait may have taken hours, in which the server answered renewals.
-            if let Some(answered) = postgres.pool.address.answers.when() {
-                patience.answered_at(answered);
-            }
+            // The wait may have taken hours. The time for the server's return begins with the loss of the place.
+            patience.answered();
             event!(WARN, target = ?postgres.url.target, error = %error, "a place in the queue was lost");
             within(PAUSE, wakes.notified()).await;
             continue;
