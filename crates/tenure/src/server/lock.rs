@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::acquire::{Acquire, AcquireServer};
 use super::lock_server::WaitLimit;
-use super::open::open;
+use super::open::Opened;
 use super::pending::PendingAcquire;
 use super::registry;
 use super::tenure::ServerTenure;
@@ -21,14 +21,12 @@ use crate::model::rank::Rank;
 use crate::model::requester::{self, RequesterId};
 use crate::model::status::Status;
 use crate::model::tenure::{Backend, Begun, Tenure};
-use crate::sys::{self, LockKind};
+use crate::sys::LockKind;
 
 /// The lock of a name on a server, opened with its options.
 #[derive(Debug)]
 pub(crate) struct ServerLock {
-    server: Arc<dyn AcquireServer>,
-    /// A forked child must not use its parent's connections.
-    generation: u64,
+    server: Opened,
     options: Options,
 }
 
@@ -44,13 +42,13 @@ impl ServerLock {
     pub(crate) fn open(server: Arc<dyn AcquireServer>, options: Options) -> Result<ServerLock> {
         server.url().lock_name()?;
         ServerLock::refuse_options_of_files(server.url(), &options)?;
-        Ok(ServerLock { server, generation: sys::fork_generation(), options })
+        Ok(ServerLock { server: Opened::new(server), options })
     }
 
     /// As [`open`](ServerLock::open), for one of the locks of which slots consist, whose options were examined before.
     pub(super) fn of_slots(server: Arc<dyn AcquireServer>, options: Options) -> Result<ServerLock> {
         server.url().lock_name()?;
-        Ok(ServerLock { server, generation: sys::fork_generation(), options })
+        Ok(ServerLock { server: Opened::new(server), options })
     }
 
     /// Fails where an option is for files only.
@@ -81,17 +79,6 @@ impl ServerLock {
             return unsupported("the time of the last success is kept beside files only");
         }
         Ok(())
-    }
-
-    /// Returns this process's connection to the server, which is another one after a fork.
-    fn server(&self) -> Result<Arc<dyn AcquireServer>> {
-        if self.generation == sys::fork_generation() {
-            return Ok(Arc::clone(&self.server));
-        }
-        match open(self.target())? {
-            Some(server) => Ok(server),
-            None => Ok(Arc::clone(&self.server)),
-        }
     }
 
     /// Starts an acquire, without blocking. The requesters `around` cannot go on while it waits.
@@ -129,7 +116,7 @@ impl ServerLock {
         }
         let pending = Arc::new(PendingAcquire::new(self.target()));
         let acquire = Acquire { kind, options: self.options.clone(), limit, since, requester, own_shares };
-        let server = self.server()?;
+        let server = self.server.here()?;
         registry::add_waiting(&pending);
         server
             .start(acquire, &pending)
@@ -148,7 +135,7 @@ impl Backend for ServerLock {
     }
 
     fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
-        self.server()?.cluster_by(answer_by)
+        self.server.here()?.cluster_by(answer_by)
     }
 
     fn acquire(&self, kind: LockKind, wait: Wait) -> Result<Arc<dyn Tenure>> {
@@ -166,7 +153,7 @@ impl Backend for ServerLock {
     }
 
     fn status(&self) -> Result<Status> {
-        self.server()?.status()
+        self.server.here()?.status()
     }
 
     /// A server keeps no history.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::acquire::AcquireServer;
 use super::lease::call_limit;
 use super::lock::ServerLock;
-use super::open::open;
+use super::open::Opened;
 use super::registry;
 use super::url::Url;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -18,7 +18,6 @@ use crate::model::requester::RequesterId;
 use crate::model::slots::{FoundSlot, FoundSlots, Part, SLOT_SUFFIX, SlotAcquire, SlotServer, number};
 use crate::model::status::{Scheme, State, Status};
 use crate::model::tenure::Backend;
-use crate::sys;
 
 /// The largest number of slots for which the first waiter queues.
 const MOST_QUEUES: usize = 32;
@@ -46,9 +45,7 @@ pub(super) fn number_of(url: &Url, name: &str) -> Option<u32> {
 /// The slots of a name on a server, with the options of their acquires.
 #[derive(Debug)]
 pub(crate) struct ServerSlots {
-    server: Arc<dyn AcquireServer>,
-    /// A forked child must not use its parent's connections.
-    generation: u64,
+    server: Opened,
     slot: Options,
     other: Options,
 }
@@ -64,21 +61,10 @@ impl ServerSlots {
         let slot = options.clone().deadlock_check(false);
         let mut other = Options::default().deadlock_check(false);
         (other.label, other.slots) = (options.label.clone(), options.slots);
-        let slots = ServerSlots { server, generation: sys::fork_generation(), slot, other };
+        let slots = ServerSlots { server: Opened::new(server), slot, other };
         // The longest name is checked now, not at an acquire.
         slots.open(Part::Slot(crate::model::slots::MOST - 1))?;
         Ok(slots)
-    }
-
-    /// Returns this process's connection to the server, which is another one after a fork.
-    fn here(&self) -> Result<Arc<dyn AcquireServer>> {
-        match self.generation == sys::fork_generation() {
-            true => Ok(Arc::clone(&self.server)),
-            false => {
-                let gone = || Error::new(ErrorKind::InvalidTarget, self.target(), "it names no server");
-                open(self.target())?.ok_or_else(gone)
-            }
-        }
     }
 }
 
@@ -94,7 +80,7 @@ impl SlotServer for ServerSlots {
     }
 
     fn cluster(&self, answer_by: Option<Instant>) -> Result<String> {
-        self.here()?.cluster_by(answer_by)
+        self.server.here()?.cluster_by(answer_by)
     }
 
     fn open(&self, part: Part) -> Result<Arc<dyn Backend>> {
@@ -102,13 +88,13 @@ impl SlotServer for ServerSlots {
             Part::Slot(_) => &self.slot,
             Part::Count | Part::Next => &self.other,
         };
-        let here = self.here()?;
+        let here = self.server.here()?;
         let server = here.sibling(Url::parse(&part_of(here.url(), part), here.url().scheme)?)?;
         Ok(Arc::new(ServerLock::of_slots(server, options.clone())?))
     }
 
     fn survey(&self, least: u32, answer_by: Option<Instant>) -> Result<FoundSlots> {
-        let server = self.here()?;
+        let server = self.server.here()?;
         let left = answer_by.map(|by| by.saturating_duration_since(Instant::now()));
         let limit = call_limit(server.url().ttl);
         server.slots(0..least, left.map_or(limit, |left| left.min(limit)))
@@ -133,7 +119,7 @@ impl SlotServer for ServerSlots {
     }
 
     fn status(&self) -> Result<Status> {
-        self.here()?.status()
+        self.server.here()?.status()
     }
 }
 
