@@ -45,7 +45,8 @@ def check_wheels(report, out, version, place):
             family = re.match(r"[a-z]+", tag)[0]
             with report.check(f"{name}: what is in it"):
                 machine = "universal2" if target.startswith("universal2") else system.machine
-                [wheel] = out.glob(f"tenure-{version}-cp39-abi3-*{family}*{machine}.whl")
+                # A wheel may have several tags: one of macOS has that of each processor too.
+                [wheel] = out.glob(f"tenure-{version}-cp39-abi3-*{family}*{machine}*.whl")
                 check_wheel(wheel, system, family, place / name)
             if family == "musllinux":
                 report.cannot(f"{name}: installed", "there is no CPython of musl here")
