@@ -13,20 +13,8 @@ from .commands import check_binary
 from .wheels import check_shared
 from .report import ensure
 
-PROGRAM = """
-import { lock, status } from "tenure";
-import lockfile from "tenure/proper-lockfile";
-import { writeFileSync } from "node:fs";
-const path = process.argv[2];
-(async () => {
-  const guard = await lock(path, { timeout: 1000 });
-  const held = status(path).state;
-  await guard.release();
-  writeFileSync(path, "");
-  await (await lockfile.lock(path))();
-  console.log(held, status(path).state);
-})();
-"""
+# A user's program, which prints "held free".
+EXAMPLE = common.ROOT / "bindings/node/tests/example.mjs"
 NODE_FOR_WINDOWS = "20.20.2"
 INSTALL = {
     "npm": ["npm", "install", "--no-audit", "--no-fund", "tenure"],
@@ -136,7 +124,7 @@ def use_emulated(root, system, address, tools, app):
     """Installs the package as npm does on another processor, and uses it under qemu."""
     cpu = next(iter(system.addons)).split("-")[1]
     env = install_node("npm", [*INSTALL["npm"], "--os=linux", f"--cpu={cpu}", "--libc=glibc"], address, tools, app)
-    (app / "program.mjs").write_text(PROGRAM)
+    shutil.copy(EXAMPLE, app / "program.mjs")
     said = common.output(*root.program("node"), "program.mjs", app / "target", cwd=app, env=env).strip()
     ensure(said == "held free", f"it says: {said}")
 
@@ -144,7 +132,7 @@ def use_emulated(root, system, address, tools, app):
 def use_in_wine(system, address, tools, app):
     """Installs the package as npm does on Windows, and uses it under wine."""
     env = install_node("npm", [*INSTALL["npm"], "--os=win32", "--cpu=x64"], address, tools, app)
-    (app / "program.mjs").write_text(PROGRAM)
+    shutil.copy(EXAMPLE, app / "program.mjs")
     node_exe = common.output(common.ROOT / "scripts/node-for-windows", "--node", NODE_FOR_WINDOWS).strip()
     # Under wine, Node can neither read nor write a pipe of Linux.
     with (app / "said").open("wb") as said:
@@ -156,7 +144,7 @@ def use_in_wine(system, address, tools, app):
 
 def use_node(client, words, address, tools, app):
     env = install_node(client, words, address, tools, app)
-    (app / "program.mjs").write_text(PROGRAM)
+    shutil.copy(EXAMPLE, app / "program.mjs")
     for name in (["program.mjs"], ["bundle.cjs", "--format=cjs"], ["bundle.mjs", "--format=esm"]):
         if len(name) == 2:
             common.run(tools / "esbuild", "program.mjs", "--bundle", "--platform=node", "--external:tenure", name[1], f"--outfile={name[0]}",
