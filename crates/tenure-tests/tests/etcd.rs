@@ -237,8 +237,8 @@ fn a_stopped_holder_resumes_without_the_lock_and_a_stopped_waiter_queues_again()
     stopped.must("begin l g forever");
     await_waiters(&mut observer, &target, 1);
     signal(stopped.pid(), libc::SIGSTOP);
+    // On a slow machine the server may forget the stopped waiter before it knows of this one: two are not always seen.
     waiter.must("begin l g forever");
-    await_waiters(&mut observer, &target, 2);
     signal(holder.pid(), libc::SIGSTOP);
     // The server has forgotten the stopped waiter, as it has the stopped holder.
     let after = waiter.receive();
