@@ -87,7 +87,7 @@ impl Acquire {
     }
 
     /// Returns whether an acquire that got no place for this reason tries again.
-    pub(super) fn may_enter_again(&self, error: &Error, patience: &Patience) -> bool {
+    pub(super) fn may_enter_again(&self, error: &Error, patience: &OutagePatience) -> bool {
         error.is_unreachable() && !error.takes_no_writes() && self.left() != Some(Duration::ZERO) && patience.is_left()
     }
 
@@ -98,15 +98,15 @@ impl Acquire {
 }
 
 /// The maximum wait for a server that is gone. A waiter that has had an answer does not fail at the server's first silence.
-pub(super) struct Patience {
+pub(super) struct OutagePatience {
     limit: Duration,
     /// When the server answered last.
     answered: Option<Instant>,
 }
 
-impl Patience {
-    pub(super) fn new(ttl: Duration) -> Patience {
-        Patience { limit: ttl.max(RETURN), answered: None }
+impl OutagePatience {
+    pub(super) fn new(ttl: Duration) -> OutagePatience {
+        OutagePatience { limit: ttl.max(RETURN), answered: None }
     }
 
     /// Records that the server answers.

@@ -17,7 +17,7 @@ use super::{Etcd, keys, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::status::Status;
 use crate::record::{self, Content, Record, RecordState};
-use crate::server::acquire::{Acquire, Failed, LONG, Patience, ReturnsPlace, failed, held_nothing, new_record};
+use crate::server::acquire::{Acquire, Failed, LONG, OutagePatience, ReturnsPlace, failed, held_nothing, new_record};
 use crate::server::delivery;
 use crate::server::io_thread::within;
 use crate::server::keeps_tenures::interrupter;
@@ -369,7 +369,7 @@ async fn wait(
     pending: &PendingAcquire,
     wakes: &Arc<Notify>,
 ) -> std::result::Result<Option<(Box<Granted>, Box<Place>)>, Failed> {
-    let mut patience = Patience::new(etcd.url.ttl);
+    let mut patience = OutagePatience::new(etcd.url.ttl);
     // Until the grant, or the end of the wait.
     let mut turn: Option<Turn> = match acquire.is_immediate() || acquire.kind == LockKind::Shared {
         true => None,
@@ -471,7 +471,7 @@ async fn wait_in_place(
     wakes: &Arc<Notify>,
     place: &mut Place,
     seen: Result<Seen>,
-    patience: &mut Patience,
+    patience: &mut OutagePatience,
 ) -> Result<Option<Box<Granted>>> {
     let target = place.etcd.url.target.clone();
     let mut next = seen;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::server::acquire::{Acquire, LONG, Patience};
+use crate::server::acquire::{Acquire, LONG, OutagePatience};
 use crate::server::last_answer::LastAnswer;
 use crate::server::lease::call_limit;
 use crate::server::pending::PendingAcquire;
@@ -121,7 +121,7 @@ pub(super) async fn wait(
     acquire: &Acquire,
     pending: &PendingAcquire,
     wakes: &Notify,
-    patience: &mut Patience,
+    patience: &mut OutagePatience,
 ) -> Result<Option<Turn>> {
     let open = turns.enter(&url.name);
     let mut turn = Turn { turns: Arc::clone(turns), url: Arc::clone(url), place: None, door: None };

@@ -31,9 +31,9 @@ fn begin(pool: &Arc<Pool>) {
 }
 
 /// A statement's place, also where its task panics.
-struct Place(Arc<Pool>);
+struct StatementPlace(Arc<Pool>);
 
-impl Drop for Place {
+impl Drop for StatementPlace {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.writes.end();
@@ -42,7 +42,7 @@ impl Drop for Place {
 }
 
 async fn run(pool: Arc<Pool>) {
-    let place = Place(Arc::clone(&pool));
+    let place = StatementPlace(Arc::clone(&pool));
     while let Some(queued) = pool.writes.take() {
         write_all(&pool, queued).await;
     }

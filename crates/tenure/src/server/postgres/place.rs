@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::connect::{Answer, CANCELLED, Failure, LOCK_TIMED_OUT};
-use super::pool::{Chance, TRY_AGAIN, Turn};
+use super::pool::{Chance, SessionPermit, TRY_AGAIN};
 use super::session::{Claim, PAUSE};
 use super::{Postgres, rows, status};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::process::Identity;
 use crate::record::Record;
-use crate::server::acquire::{Acquire, Failed, LONG, Patience, ReturnsPlace, failed, held_nothing, new_record};
+use crate::server::acquire::{Acquire, Failed, LONG, OutagePatience, ReturnsPlace, failed, held_nothing, new_record};
 use crate::server::delivery;
 use crate::server::io_thread::within;
 use crate::server::keeps_tenures::interrupter;
@@ -29,7 +29,7 @@ use crate::util::trace::event;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An acquire under way.
-struct Place<'a> {
+struct AcquireUnderWay<'a> {
     postgres: &'a Arc<Postgres>,
     acquire: &'a Acquire,
     pending: &'a PendingAcquire,
@@ -142,12 +142,12 @@ async fn wait(
     pending: &PendingAcquire,
     wakes: &Notify,
 ) -> std::result::Result<Option<Taken>, Failed> {
-    let mut patience = Patience::new(postgres.url.ttl);
+    let mut patience = OutagePatience::new(postgres.url.ttl);
     loop {
         if pending.is_over() {
             return Ok(None);
         }
-        let mut place = Place {
+        let mut under_way = AcquireUnderWay {
             postgres,
             acquire,
             pending,
@@ -160,7 +160,7 @@ async fn wait(
             readers: HashMap::new(),
             was_blocked: false,
         };
-        match postgres.pool.keeper(place.limit()).await {
+        match postgres.pool.keeper(under_way.limit()).await {
             Ok(_) => patience.answered(),
             Err(failure) => {
                 let error = failure.at(&postgres.url.target);
@@ -173,7 +173,7 @@ async fn wait(
                 return Err(error.into());
             }
         }
-        let error = match place.acquire().await {
+        let error = match under_way.acquire().await {
             Ok(taken) => return Ok(taken),
             Err(error) => error,
         };
@@ -189,7 +189,7 @@ async fn wait(
     }
 }
 
-impl Place<'_> {
+impl AcquireUnderWay<'_> {
     fn limit(&self) -> Duration {
         self.answer_by.within(call_limit(self.postgres.url.ttl))
     }
@@ -294,7 +294,7 @@ impl Place<'_> {
     }
 
     /// Waits in the server's queue, in a session of its own.
-    async fn wait_in_queue(&mut self, turn: Turn) -> Result<Option<Claim>> {
+    async fn wait_in_queue(&mut self, turn: SessionPermit) -> Result<Option<Claim>> {
         let pool = &self.postgres.pool;
         let session = match pool.waiter(self.limit()).await {
             Ok(session) => session,

@@ -162,7 +162,7 @@ impl Drop for Unkept {
 /// What a waiter gets.
 pub(super) enum Chance {
     /// It may wait in a session.
-    Turn(Turn),
+    Turn(SessionPermit),
     /// Its lock was free.
     Claim(Claim),
     /// The server does not answer.
@@ -179,7 +179,7 @@ impl Drop for Sweeping {
 }
 
 /// The right to one of the sessions that wait and then hold.
-pub(super) struct Turn {
+pub(super) struct SessionPermit {
     pool: Arc<Pool>,
     /// The name that is waited for.
     awaits: Option<Arc<str>>,
@@ -187,7 +187,7 @@ pub(super) struct Turn {
     is_unwanted: bool,
 }
 
-impl Permit for Turn {
+impl Permit for SessionPermit {
     fn end_wait(&mut self) {
         if let Some(name) = self.awaits.take() {
             self.pool.places().end_wait(&name);
@@ -197,7 +197,7 @@ impl Permit for Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for SessionPermit {
     fn drop(&mut self) {
         self.end_wait();
         self.pool.places().taken -= 1;
@@ -661,7 +661,7 @@ impl Pool {
                 places.taken += 1;
                 *places.awaited.entry(Arc::clone(&waiter.name)).or_default() += 1;
                 let awaits = Some(Arc::clone(&waiter.name));
-                (Turn { pool: Arc::clone(self), awaits, is_unwanted: false }, waiter)
+                (SessionPermit { pool: Arc::clone(self), awaits, is_unwanted: false }, waiter)
             };
             // The next iteration gives it to another waiter.
             if let Err(Chance::Turn(mut turn)) = waiter.tell.send(Chance::Turn(turn)) {

@@ -276,7 +276,7 @@ async fn force(postgres: &Postgres, seen: &Status, limit: Duration) -> Answer<bo
 }
 
 /// A session that has the lock.
-struct Session {
+struct BackendFacts {
     /// This user may end it.
     may_end: bool,
     /// The number of its advisory locks.
@@ -286,11 +286,11 @@ struct Session {
 }
 
 /// Returns the facts of a session. `None` if it has ended.
-async fn session(connection: &Connection, backend: i32, limit: Duration) -> Answer<Option<Session>> {
+async fn session(connection: &Connection, backend: i32, limit: Duration) -> Answer<Option<BackendFacts>> {
     let values: &[Value<'_>] = &[(&backend, Type::INT4), (&connect::NAME, Type::TEXT)];
     let rows = connection.rows(limit, sql::MAY_END, values).await?;
     let is = |row: &Row, at| row.get::<_, Option<bool>>(at).unwrap_or(false);
-    Ok(rows.first().map(|row| Session { may_end: is(row, 0), locks: row.get(1), is_ours: is(row, 2) }))
+    Ok(rows.first().map(|row| BackendFacts { may_end: is(row, 0), locks: row.get(1), is_ours: is(row, 2) }))
 }
 
 /// Takes a break back that has failed: its holder's row must not say for ever that it is being broken. Where this session
