@@ -493,17 +493,17 @@ enum Limit {
 }
 
 impl TryAll<'_> {
+    /// Returns the settings of a connection to the server that errors call `who`. `None` is a failure of that server.
+    async fn config(&mut self, who: &str, host: &str, port: u16, limit: Duration) -> Option<Config> {
+        let read = self.address.read_config(host, port, limit).await;
+        read.map_err(|error| self.failures.push(format!("{who}: {error}"))).ok()
+    }
+
     /// Tries a Unix socket.
     async fn socket(&mut self, socket: &Path, port: u16, limit: Duration) -> Answer<Option<Connection>> {
         let (end, name) = (Instant::now() + limit, socket.display().to_string());
         #[cfg_attr(not(unix), allow(unused_mut, reason = "only a Unix sets the socket"))]
-        let mut config = match self.address.read_config("localhost", port, limit).await {
-            Ok(config) => config,
-            Err(error) => {
-                self.failures.push(format!("{name}: {error}"));
-                return Ok(None);
-            }
-        };
+        let Some(mut config) = self.config(&name, "localhost", port, limit).await else { return Ok(None) };
         #[cfg(unix)]
         config.host_path(socket);
         self.once(&name, &config, end.saturating_duration_since(Instant::now())).await
@@ -521,13 +521,7 @@ impl TryAll<'_> {
             }
         };
         let left = end.saturating_duration_since(Instant::now());
-        let config = match self.address.read_config(&host.name, host.port, left).await {
-            Ok(config) => config,
-            Err(error) => {
-                self.failures.push(format!("{}: {error}", host.authority()));
-                return Ok(None);
-            }
-        };
+        let Some(config) = self.config(&host.authority(), &host.name, host.port, left).await else { return Ok(None) };
         for (at, address) in addresses.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - at).unwrap_or(1);

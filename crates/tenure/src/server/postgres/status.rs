@@ -101,7 +101,7 @@ async fn examine(connection: &Connection, end: Instant, postgres: &Postgres) -> 
 fn status_of(target: &Path, lock: &Path, queue: &[Backend], row: Option<&Row>) -> Answer<Status> {
     let mut status = Status::free(target, lock);
     status.server = Some(Scheme::Postgres);
-    let readers = row.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
+    let readers = words_of(row)?;
     let row = row.map(|row| {
         let record = of_text(row.get(3), row.get(0), row.get(1));
         (record, row.get::<_, i32>(2))
@@ -134,6 +134,11 @@ fn status_of(target: &Path, lock: &Path, queue: &[Backend], row: Option<&Row>) -
         status.holder = Some(Holder::from_record(Some(record), dead));
     }
     Ok(status)
+}
+
+/// Returns the words of the readers in a [row](sql::RECORD); without a row there are none.
+fn words_of(row: Option<&Row>) -> Answer<BTreeMap<String, Reader>> {
+    row.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))
 }
 
 /// Returns the name of a tenure: that of its session, with its fence as soon as it has one.
@@ -221,7 +226,7 @@ async fn force(postgres: &Postgres, seen: &Status, limit: Duration) -> Answer<bo
         let mut holders: Vec<i32> = queued.iter().filter(|backend| backend.granted).map(|one| one.pid).collect();
         let row = row(&connection, name, limit).await?;
         if queued.iter().any(|backend| backend.granted && backend.shared) {
-            let words = row.map_or_else(|| Ok(BTreeMap::new()), |row| readers_of(row.get(4)))?;
+            let words = words_of(row.as_ref())?;
             let is_seen = |name| seen.server_tenures.contains(&name);
             holders.retain(|pid| is_seen(share_without_word(*pid)) || shares_of(*pid, &words).into_iter().any(is_seen));
             return end_readers(postgres, &connection, &holders, limit).await;
