@@ -417,7 +417,14 @@ fn open_target(paths: &LockPaths, request: &Request) -> Result<Option<TargetFile
         None => match create_target(paths, request.options.mode) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(target_error(paths, "is missing and cannot be created", error)),
+            Err(error) => {
+                let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+                let error = target_error(paths, "is missing and cannot be created", error);
+                return Err(match read_only {
+                    true => error.with_hint("name a file or a folder that exists, such as the folder itself"),
+                    false => error,
+                });
+            }
         },
         Some(FileKind::Regular | FileKind::Directory | FileKind::BlockDevice) => {}
         Some(other) => {
@@ -446,10 +453,8 @@ fn create_target(paths: &LockPaths, mode: Option<u32>) -> io::Result<()> {
 
 pub(crate) fn target_error(paths: &LockPaths, what: &'static str, error: io::Error) -> Error {
     let (unsupported, in_use) = (error.kind() == io::ErrorKind::Unsupported, sys::means_in_use(&error));
-    let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
     let error = Error::io(&paths.target_path, format!("the target {what}"), error);
     match unsupported {
-        _ if read_only => error.with_hint("name a file or a folder that exists, such as the folder itself"),
         true => error.with_hint("this file system has no flock(2)"),
         false if in_use => error.with_hint(IN_USE),
         false => error,
