@@ -59,16 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     if found.state == State::Free && !args.quiet && !args.json {
         let slots = tenure::slots(&args.target)?;
         if let Some(first) = slots.first() {
-            let word = escape::word(&first.target);
-            let which = if slots.len() == 1 {
-                "1 of its slots is".to_owned()
-            } else {
-                format!("{} of its slots are", slots.len())
-            };
-            let message = format!(
-                "{target} itself is free, but {which} not: break each by its name, as by `tenure break {word}`\n"
-            );
-            stream::print(&message)?;
+            stream::print(&only_slots(&target, slots.len(), first))?;
             return Ok(exit::OK);
         }
     }
@@ -124,6 +115,15 @@ fn consequences(found: &Status) -> String {
         Some(waiters) if waiters > 1 => format!("{holder}; {waiters} waiters continue"),
         _ => holder.to_owned(),
     }
+}
+
+/// Describes a free lock with slots that are not free, in one line.
+fn only_slots(target: &str, count: usize, first: &Status) -> String {
+    let are = if count == 1 { "is" } else { "are" };
+    let word = escape::word(&first.target);
+    format!(
+        "{target} itself is free, but {count} of its slots {are} not: break each by its name, as by `tenure break {word}`\n"
+    )
 }
 
 /// Describes what was done, in one line.

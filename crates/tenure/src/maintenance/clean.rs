@@ -21,7 +21,6 @@ use crate::maintenance::gate;
 use crate::maintenance::scan::{Handled, PossiblyDead, Scan, Scanned};
 use crate::maintenance::walk::{Depth, FoundLock};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::holder::HolderKind;
 use crate::model::options::{Options, Wait};
 use crate::model::request::Request;
 use crate::model::stale_reason::StaleReason;
@@ -227,8 +226,7 @@ fn tidy(paths: LockPaths, found: Result<Status>, options: &CleanOptions, look: &
 
 /// Removes a dead holder's lock file. Returns `false` if another process took it over first.
 fn remove(paths: LockPaths, found: &Status, options: &Options) -> Result<bool> {
-    let foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
-    if foreign && reclaim::reclaim_foreign(&paths, options) {
+    if found.is_foreign() && reclaim::reclaim_foreign(&paths, options) {
         return Ok(true);
     }
     take_and_release(paths, options)
@@ -345,8 +343,7 @@ pub(crate) fn break_lock(target: &Path, found: &Status) -> Result<bool> {
         let error = Error::new(ErrorKind::Unsupported, target, detail).with_holder(found.holder.clone());
         return Err(error.with_hint("end that program"));
     }
-    let is_foreign = found.holder.as_ref().is_some_and(|holder| holder.kind == HolderKind::Foreign);
-    let broken = match is_foreign {
+    let broken = match found.is_foreign() {
         true => remove_foreign(&paths, found),
         false => replace_anchor(&paths, found, BREAK_PATIENCE),
     };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::circle::Circle;
-use crate::model::holder::{Holder, HolderKind};
+use crate::model::holder::Holder;
 use crate::model::requester::RequesterId;
 
 /// The result of this crate's fallible functions.
@@ -152,8 +152,7 @@ impl Error {
     /// been created.
     pub(crate) fn busy_with(target: &Path, lock_file: &Path, holder: Option<Holder>) -> Error {
         let error = Error::busy(target);
-        let nameless = |holder: &Holder| holder.kind == HolderKind::Foreign && holder.identity.is_none();
-        let error = match holder.as_ref().is_some_and(nameless) {
+        let error = match holder.as_ref().is_some_and(Holder::is_nameless) {
             true => {
                 let (word, file) = (crate::util::text::word(target), crate::util::text::word(lock_file));
                 error.with_hint(format!(

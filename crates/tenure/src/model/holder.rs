@@ -102,6 +102,15 @@ impl Holder {
         self.identity.as_ref().map(|identity| identity.pid)
     }
 
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.kind == HolderKind::Foreign
+    }
+
+    /// Returns whether it is a foreign program whose lock file names no process.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.is_foreign() && self.identity.is_none()
+    }
+
     /// Returns the pid of the command that the holder runs under the lock.
     pub fn command_pid(&self) -> Option<i64> {
         self.command_identity.as_ref().map(|identity| identity.pid)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::holder::{Holder, HolderKind};
+use crate::model::holder::Holder;
 use crate::model::options::Style;
 use crate::model::stale_reason::StaleReason;
 use crate::process::Liveness;
@@ -133,15 +133,18 @@ impl Status {
     /// Returns whether the holder is a foreign program that has the target itself by `flock(2)`, as `flock(1)` does. Such a lock
     /// cannot be broken: it ends with that program.
     pub fn is_foreign_flock(&self) -> bool {
-        let is_foreign = |holder: &Holder| holder.kind == HolderKind::Foreign;
-        self.style == Style::Flock && self.holder.as_ref().is_some_and(is_foreign)
+        self.style == Style::Flock && self.is_foreign()
+    }
+
+    /// Returns whether the holder is a foreign program.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.holder.as_ref().is_some_and(Holder::is_foreign)
     }
 
     /// Returns whether only its age shows that the lock is stale: a foreign program's lock file that names no process.
     /// [`clean`](crate::clean()) keeps such a file without [`CleanOptions::aged`](crate::CleanOptions::aged); an acquire
     /// takes it over.
     pub fn is_stale_by_age_alone(&self) -> bool {
-        let is_nameless = |holder: &Holder| holder.kind == HolderKind::Foreign && holder.identity.is_none();
-        self.state == State::Stale && self.holder.as_ref().is_some_and(is_nameless)
+        self.state == State::Stale && self.holder.as_ref().is_some_and(Holder::is_nameless)
     }
 }

@@ -9,7 +9,7 @@ use crate::file::nested::{ancestor_holder, descends_from};
 use crate::file::paths::LockPaths;
 use crate::file::status::{anchor_holders, anchor_keepers, current_holder};
 use crate::model::error::{Error, ErrorKind, Result};
-use crate::model::holder::{Holder, HolderKind};
+use crate::model::holder::Holder;
 use crate::model::tenure::Tenure;
 use crate::process;
 use crate::sys;
@@ -72,7 +72,7 @@ pub(crate) fn wait(
 
 /// Returns whether a holder is asked. A dead one is taken over, and a native without a fence does not hold yet.
 fn is_asked(holder: &Holder) -> bool {
-    !holder.liveness.is_dead() && (holder.kind == HolderKind::Foreign || holder.fence.is_some())
+    !holder.liveness.is_dead() && (holder.is_foreign() || holder.fence.is_some())
 }
 
 /// Returns whether a holder is this very process. The number alone may be another container's.
